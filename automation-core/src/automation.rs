@@ -1,0 +1,5 @@
+//! The handle.
+
+/// The handle that applications hold.
+#[derive(Debug, Clone)]
+pub struct Automation;

@@ -1,0 +1,5 @@
+//! The builder of the handle.
+
+/// Builds an [`Automation`](crate::Automation).
+#[derive(Debug)]
+pub struct AutomationBuilder;

@@ -1,0 +1,1 @@
+//! The suites that every [`Storage`](crate::Storage) and [`Executor`](crate::Executor) must pass.

@@ -1,0 +1,489 @@
+//! One recorded run: what is known of it, and what its end adds.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::status::Status;
+
+/// The id of an execution: a UUIDv7, so that ids sort by the time of acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExecutionId(Uuid);
+
+impl ExecutionId {
+    /// Wraps a UUID.
+    #[must_use]
+    pub const fn from_uuid(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// Returns the UUID.
+    #[must_use]
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExecutionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for ExecutionId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(Self)
+    }
+}
+
+macro_rules! text_newtype {
+    ($(#[$doc:meta])* $name:ident, $default:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// Wraps a text.
+            #[must_use]
+            pub fn new(text: impl Into<std::sync::Arc<str>>) -> Self {
+                Self(text.into())
+            }
+
+            /// Returns the text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new($default)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_newtype!(
+    /// Whose data it is. Every row, key and query has one; `default` where nobody asks.
+    TenantId,
+    "default"
+);
+text_newtype!(
+    /// Which engine instance holds a run.
+    InstanceId,
+    ""
+);
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Returns the word used in JSON, SQL and logs.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// Returns the value that `word` names, if any.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words!(
+    /// What started an execution.
+    Trigger {
+        /// A ticket and its classification.
+        Ticket = "ticket",
+        /// A person or program that named the script.
+        Manual = "manual",
+        /// A schedule.
+        Schedule = "schedule",
+        /// A test of the system; never counted.
+        Test = "test",
+        /// A repetition of a failed execution.
+        Retry = "retry",
+        /// The undoing of an execution; never counted.
+        Rollback = "rollback",
+    }
+);
+
+impl Trigger {
+    /// Returns whether executions of this trigger count in the statistics (promise P8).
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        matches!(
+            self,
+            Self::Ticket | Self::Manual | Self::Schedule | Self::Retry
+        )
+    }
+}
+
+words!(
+    /// The finer cause of a status.
+    Reason {
+        /// The deadline passed.
+        Timeout = "timeout",
+        /// Somebody cancelled it.
+        CancelledByRequest = "cancelled_by_request",
+        /// It used more memory than it may.
+        MemoryLimit = "memory_limit",
+        /// It used more processor time than it may.
+        CpuLimit = "cpu_limit",
+        /// An exception was not caught.
+        Exception = "exception",
+        /// It exited with a code other than 0.
+        ExitCode = "exit_code",
+        /// No result satisfies its output schema.
+        InvalidOutput = "invalid_output",
+        /// The process ended while it ran; what it did is unknown.
+        Orphaned = "orphaned",
+        /// The process ended before it began; it did nothing.
+        NotStarted = "not_started",
+        /// The engine was shut down.
+        Shutdown = "shutdown",
+        /// The executor could not do its part.
+        ExecutorError = "executor_error",
+    }
+);
+
+words!(
+    /// What an event tells.
+    EventKind {
+        /// A line of the script's log.
+        Log = "log",
+        /// How far the script is.
+        Progress = "progress",
+        /// An entry of the script's journal, durable before the script went on.
+        Journal = "journal",
+    }
+);
+
+/// Something that happened in a run, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// The run.
+    pub execution_id: ExecutionId,
+    /// Its place in the run, from 1 without gaps.
+    pub seq: u32,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What it tells.
+    pub kind: EventKind,
+    /// What it says.
+    pub data: Value,
+}
+
+impl Event {
+    /// Creates an event.
+    #[must_use]
+    pub const fn new(
+        tenant_id: TenantId,
+        execution_id: ExecutionId,
+        seq: u32,
+        at: DateTime<Utc>,
+        kind: EventKind,
+        data: Value,
+    ) -> Self {
+        Self {
+            tenant_id,
+            execution_id,
+            seq,
+            at,
+            kind,
+            data,
+        }
+    }
+}
+
+/// What a run used. `None` where the executor can't measure it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceUsage {
+    /// Processor time in microseconds.
+    pub cpu_us: Option<u64>,
+    /// Largest memory use in bytes.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// One recorded run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Execution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// The ticket it serves; its own id when there is none.
+    pub ticket_id: String,
+    /// The script.
+    pub script_name: String,
+    /// SHA-256 of the script's source, in hex.
+    pub script_version: String,
+    /// What started it.
+    pub trigger: Trigger,
+    /// Who asked.
+    pub actor: Option<String>,
+    /// The parameters that the script received, defaults filled in, secrets masked.
+    pub parameters: Value,
+    /// Whether the script was told to change nothing.
+    pub dry_run: bool,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it stands there.
+    pub reason: Option<Reason>,
+    /// When it was accepted.
+    pub started_at: DateTime<Utc>,
+    /// When it became terminal.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// Not to be dispatched before this time.
+    pub run_at: Option<DateTime<Utc>>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// The engine instance that holds it.
+    pub claimed_by: Option<InstanceId>,
+    /// Until when it is held.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// Fencing number; grows with each claim.
+    pub epoch: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// The first execution of a chain of attempts.
+    pub root_id: Option<ExecutionId>,
+    /// The execution that caused this one.
+    pub parent_id: Option<ExecutionId>,
+    /// The caller's key under which at most one execution exists.
+    pub idempotency_key: Option<String>,
+    /// From dispatch to the script's first byte, in microseconds.
+    pub queue_us: Option<u64>,
+    /// From the script's first byte to its end, in microseconds.
+    pub duration_us: Option<u64>,
+    /// What it used.
+    pub usage: ResourceUsage,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The failure in a sentence.
+    pub error: Option<String>,
+    /// The structured result.
+    pub parsed_output: Option<Value>,
+    /// The exit code, where there was one.
+    pub exit_code: Option<i32>,
+    /// Whether a stream was longer than what was kept.
+    pub truncated: bool,
+    /// Bytes that the script wrote to both streams.
+    pub output_bytes: u64,
+    /// Whether the script could not be stopped and was still running when this was recorded.
+    pub still_running: bool,
+}
+
+impl Execution {
+    /// Creates a fresh `starting` execution; every other field has its empty value.
+    #[must_use]
+    pub fn new(
+        id: ExecutionId,
+        script_name: impl Into<String>,
+        script_version: impl Into<String>,
+        trigger: Trigger,
+        started_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id,
+            tenant_id: TenantId::default(),
+            ticket_id: id.to_string(),
+            script_name: script_name.into(),
+            script_version: script_version.into(),
+            trigger,
+            actor: None,
+            parameters: Value::Object(serde_json::Map::new()),
+            dry_run: false,
+            status: Status::Starting,
+            reason: None,
+            started_at,
+            completed_at: None,
+            run_at: None,
+            priority: 0,
+            claimed_by: None,
+            lease_until: None,
+            epoch: 1,
+            attempt: 1,
+            root_id: None,
+            parent_id: None,
+            idempotency_key: None,
+            queue_us: None,
+            duration_us: None,
+            usage: ResourceUsage::default(),
+            output: String::new(),
+            stderr: String::new(),
+            error: None,
+            parsed_output: None,
+            exit_code: None,
+            truncated: false,
+            output_bytes: 0,
+            still_running: false,
+        }
+    }
+
+    /// Returns whether the script succeeded; `None` while it is open.
+    #[must_use]
+    pub fn success(&self) -> Option<bool> {
+        self.status
+            .is_terminal()
+            .then_some(self.status == Status::Completed)
+    }
+
+    /// Returns the owner's word for the trigger: `automated` for ticket runs, else the trigger's own.
+    #[must_use]
+    pub const fn execution_type(&self) -> &'static str {
+        match self.trigger {
+            Trigger::Ticket => "automated",
+            other => other.as_str(),
+        }
+    }
+
+    /// Returns the run's length in whole seconds, rounded half up.
+    #[must_use]
+    pub fn execution_time_seconds(&self) -> Option<u64> {
+        self.duration_us.map(whole_seconds)
+    }
+
+    /// Adds what the end of the run says. The caller has checked that the transition is legal.
+    pub fn end(&mut self, completion: Completion) {
+        self.status = completion.status;
+        self.reason = completion.reason;
+        self.completed_at = Some(completion.completed_at);
+        self.lease_until = None;
+        self.queue_us = completion.queue_us;
+        self.duration_us = completion.duration_us;
+        self.usage = completion.usage;
+        self.output = completion.output;
+        self.stderr = completion.stderr;
+        self.error = completion.error;
+        self.parsed_output = completion.parsed_output;
+        self.exit_code = completion.exit_code;
+        self.truncated = completion.truncated;
+        self.output_bytes = completion.output_bytes;
+        self.still_running = completion.still_running;
+    }
+}
+
+/// Returns `us` microseconds in whole seconds, rounded half up.
+pub(crate) const fn whole_seconds(us: u64) -> u64 {
+    us.saturating_add(500_000) / 1_000_000
+}
+
+/// What the end of a run adds to its record.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "each field is the one of `Execution` with the same name"
+)]
+pub struct Completion {
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub completed_at: DateTime<Utc>,
+    pub queue_us: Option<u64>,
+    pub duration_us: Option<u64>,
+    pub usage: ResourceUsage,
+    pub output: String,
+    pub stderr: String,
+    pub error: Option<String>,
+    pub parsed_output: Option<Value>,
+    pub exit_code: Option<i32>,
+    pub truncated: bool,
+    pub output_bytes: u64,
+    pub still_running: bool,
+}
+
+impl Completion {
+    /// Creates an end with a status; every other field has its empty value.
+    #[must_use]
+    pub const fn new(status: Status, reason: Option<Reason>, completed_at: DateTime<Utc>) -> Self {
+        Self {
+            status,
+            reason,
+            completed_at,
+            queue_us: None,
+            duration_us: None,
+            usage: ResourceUsage {
+                cpu_us: None,
+                memory_peak_bytes: None,
+            },
+            output: String::new(),
+            stderr: String::new(),
+            error: None,
+            parsed_output: None,
+            exit_code: None,
+            truncated: false,
+            output_bytes: 0,
+            still_running: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reason, Trigger, whole_seconds};
+
+    #[test]
+    fn seconds_round_half_up() {
+        for (us, seconds) in [
+            (0, 0),
+            (499_999, 0),
+            (500_000, 1),
+            (1_499_999, 1),
+            (1_500_000, 2),
+        ] {
+            assert_eq!(whole_seconds(us), seconds, "{us}");
+        }
+        assert_eq!(whole_seconds(u64::MAX), u64::MAX / 1_000_000);
+    }
+
+    #[test]
+    fn words_round_trip_and_match_serde() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_word(reason.as_str()), Some(*reason));
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+        for trigger in Trigger::ALL {
+            assert_eq!(Trigger::from_word(trigger.as_str()), Some(*trigger));
+        }
+    }
+}

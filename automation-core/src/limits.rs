@@ -1,0 +1,54 @@
+//! Every limit of the library, its default and its reason, in one place.
+
+use std::time::Duration;
+
+/// Deepest nesting of a JSON value that enters or leaves (rule O7): deeper ones only serve stack overflows.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Most values and keys in one JSON document (O7).
+pub const JSON_NODES_MAX: usize = 10_000;
+/// Largest JSON document in bytes (O7).
+pub const JSON_BYTES_MAX: usize = 256 * 1024;
+/// Largest magnitude of an integer (O7): 2^53 - 1, beyond which JavaScript and databases disagree (RFC 7493).
+pub const JSON_INTEGER_MAX: i64 = (1 << 53) - 1;
+
+/// First bytes of a stream that are kept (O2).
+pub const STREAM_HEAD_BYTES: usize = 64 * 1024;
+/// Last bytes of a stream that are kept (O2).
+pub const STREAM_TAIL_BYTES: usize = 960 * 1024;
+
+/// Largest script source: a helpdesk script has a few hundred lines, a compiler bomb has megabytes.
+pub const SCRIPT_BYTES_MAX: usize = 256 * 1024;
+/// Time a script gets unless its metadata says otherwise.
+pub const SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest time a script's metadata may ask for.
+pub const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Memory a script gets unless its metadata says otherwise, in MiB.
+pub const SCRIPT_MEMORY_MB: u64 = 512;
+
+/// Runs that may be dispatched at once; they may wait for a worker thread (promise P2).
+pub const EXECUTIONS_MAX: usize = 256;
+/// Accepted runs that may wait to be dispatched; the next request is refused as overloaded.
+pub const QUEUE_MAX: usize = 1024;
+/// Longest ticket id in characters.
+pub const TICKET_ID_CHARS_MAX: usize = 128;
+/// Longest actor name in characters.
+pub const ACTOR_CHARS_MAX: usize = 256;
+
+/// Rows of a page unless asked otherwise.
+pub const PAGE_ROWS: usize = 50;
+/// Most rows of a page.
+pub const PAGE_ROWS_MAX: usize = 500;
+/// Finished runs listed in the statistics.
+pub const RECENT_MAX: usize = 10;
+
+/// Events (log lines, progress) recorded for one run; later ones are counted and dropped.
+pub const EVENTS_MAX: usize = 10_000;
+/// Longest text of one event in bytes; the rest is cut.
+pub const EVENT_BYTES_MAX: usize = 16 * 1024;
+/// Shortest secret that is redacted: masking shorter ones would shred ordinary text.
+pub const SECRET_BYTES_MIN: usize = 4;
+
+/// Time for which an instance's runs are its own without a renewal.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// Time that runs get to end when the handle is shut down.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);

@@ -1,0 +1,378 @@
+//! What the verbs of the handle are asked: the same structs behind Rust, Python and HTTP.
+
+use std::fmt;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Problem};
+use crate::execution::TenantId;
+use crate::limits;
+
+/// A ticket: an id, and whatever else the helpdesk knows of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Ticket(Map<String, Value>);
+
+impl Ticket {
+    /// Creates a ticket that has only an id.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(Map::from_iter([(
+            "id".to_owned(),
+            Value::String(id.into()),
+        )]))
+    }
+
+    /// Creates a ticket from its fields.
+    ///
+    /// # Errors
+    /// Only [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest): `id` is missing or not 1 to 128
+    /// visible characters.
+    pub fn from_fields(fields: Map<String, Value>) -> Result<Self, Error> {
+        match fields.get("id") {
+            Some(Value::String(id)) => validate_ticket_id(id)
+                .map_err(|detail| Error::invalid_request("/ticket/id", detail))?,
+            Some(_) => return Err(Error::invalid_request("/ticket/id", "must be a string")),
+            None => return Err(Error::invalid_request("/ticket/id", "is missing")),
+        }
+        Ok(Self(fields))
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// Returns the id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.get("id").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Returns all fields, the id among them.
+    #[must_use]
+    pub const fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+/// Checks a ticket id: 1 to 128 visible characters (spaces inside are allowed, control characters are not).
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn validate_ticket_id(id: &str) -> Result<(), String> {
+    let chars = id.chars().count();
+    let blank = id.trim() != id || id.is_empty();
+    if blank || chars > limits::TICKET_ID_CHARS_MAX || id.chars().any(char::is_control) {
+        return Err(format!(
+            "must be 1 to {} visible characters without spaces at its ends",
+            limits::TICKET_ID_CHARS_MAX
+        ));
+    }
+    Ok(())
+}
+
+/// What a classifier says of a ticket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Classification {
+    /// Selects the script.
+    pub category: String,
+    /// Whether the ticket can be automated at all.
+    pub automation_possible: bool,
+    /// How sure the classifier is, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// Whatever else it says.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Classification {
+    /// Creates a classification that says that automation is possible.
+    #[must_use]
+    pub fn new(category: impl Into<String>) -> Self {
+        Self {
+            category: category.into(),
+            automation_possible: true,
+            confidence: None,
+            more: Map::new(),
+        }
+    }
+}
+
+/// Asks for the script that a ticket's classification selects.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ExecuteRequest {
+    /// Whose request it is.
+    pub tenant_id: TenantId,
+    /// The ticket.
+    pub ticket: Ticket,
+    /// Its classification.
+    pub classification: Classification,
+    /// Who asks.
+    pub actor: Option<String>,
+}
+
+impl ExecuteRequest {
+    /// Creates a request.
+    #[must_use]
+    pub fn new(ticket: Ticket, classification: Classification) -> Self {
+        Self {
+            tenant_id: TenantId::default(),
+            ticket,
+            classification,
+            actor: None,
+        }
+    }
+
+    /// Says who asks.
+    #[must_use]
+    pub fn with_actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+}
+
+/// Asks for a script by its name.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ManualRequest {
+    /// Whose request it is.
+    pub tenant_id: TenantId,
+    /// The script's name, for instance `disk_cleanup.py`.
+    pub script_name: String,
+    /// Its parameters.
+    pub parameters: Map<String, Value>,
+    /// The ticket that the run serves, if any.
+    pub ticket_id: Option<String>,
+    /// Who asks.
+    pub actor: Option<String>,
+    /// Whether the script is to change nothing.
+    pub dry_run: bool,
+}
+
+impl ManualRequest {
+    /// Creates a request without parameters.
+    #[must_use]
+    pub fn new(script_name: impl Into<String>) -> Self {
+        Self {
+            tenant_id: TenantId::default(),
+            script_name: script_name.into(),
+            parameters: Map::new(),
+            ticket_id: None,
+            actor: None,
+            dry_run: false,
+        }
+    }
+
+    /// Sets the parameters; anything but an object is refused by the verb.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: Map<String, Value>) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    /// Sets the ticket.
+    #[must_use]
+    pub fn with_ticket_id(mut self, ticket_id: impl Into<String>) -> Self {
+        self.ticket_id = Some(ticket_id.into());
+        self
+    }
+
+    /// Says who asks.
+    #[must_use]
+    pub fn with_actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Asks the script to change nothing.
+    #[must_use]
+    pub const fn with_dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+}
+
+/// Asks for a dry run through the whole path.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct TestRequest {
+    /// Whose request it is.
+    pub tenant_id: TenantId,
+    /// The script; by default the first that has a `dry_run` parameter.
+    pub script_name: Option<String>,
+    /// Who asks.
+    pub actor: Option<String>,
+}
+
+/// Which script would run for a ticket, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Route {
+    /// The script's name.
+    pub script_name: String,
+    /// The version that would run.
+    pub script_version: String,
+    /// The category as the script's metadata has it.
+    pub category: String,
+    /// Why this script.
+    pub reason: String,
+    /// Other scripts of the category, in their order.
+    pub alternatives: Vec<String>,
+}
+
+impl Route {
+    pub(crate) const fn new(
+        script_name: String,
+        script_version: String,
+        category: String,
+        reason: String,
+        alternatives: Vec<String>,
+    ) -> Self {
+        Self {
+            script_name,
+            script_version,
+            category,
+            reason,
+            alternatives,
+        }
+    }
+}
+
+/// Which statistics are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct StatsQuery {
+    /// Whose executions.
+    pub tenant_id: TenantId,
+    /// Of executions that ended on this day (UTC) or later.
+    pub since: Option<NaiveDate>,
+    /// Of this script.
+    pub script_name: Option<String>,
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Rows at most, from 1 to [`limits::PAGE_ROWS_MAX`].
+    pub rows_max: usize,
+    /// Where the page before this one ended.
+    pub after: Option<Cursor>,
+}
+
+impl Page {
+    /// Asks for the first `rows_max` rows; held to 1 and [`limits::PAGE_ROWS_MAX`].
+    #[must_use]
+    pub fn first(rows_max: usize) -> Self {
+        Self {
+            rows_max: rows_max.clamp(1, limits::PAGE_ROWS_MAX),
+            after: None,
+        }
+    }
+
+    /// Asks for the rows that follow `cursor`.
+    #[must_use]
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::first(limits::PAGE_ROWS)
+    }
+}
+
+/// A place in a list. Opaque: only the list that gave it understands it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// Wraps a cursor that came from outside; a wrong one is refused when it is used.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Returns the text to hand out.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listing<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` after the last row.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Listing<T> {
+    /// Creates a part of a list.
+    #[must_use]
+    pub const fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
+        Self { items, next }
+    }
+}
+
+/// Checks what every request has in common.
+pub(crate) fn check_actor(actor: Option<&str>, problems: &mut Vec<Problem>) {
+    let Some(actor) = actor else { return };
+    let chars = actor.chars().count();
+    if chars == 0 || chars > limits::ACTOR_CHARS_MAX || actor.chars().any(char::is_control) {
+        problems.push(Problem::new(
+            "/actor",
+            format!(
+                "must be 1 to {} visible characters",
+                limits::ACTOR_CHARS_MAX
+            ),
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ticket, validate_ticket_id};
+
+    #[test]
+    fn ticket_ids_need_not_be_uuids() {
+        for id in [
+            "test-ticket",
+            "manual-execution-id",
+            "T 1",
+            "票-1",
+            &"x".repeat(128),
+        ] {
+            assert_eq!(validate_ticket_id(id), Ok(()), "{id}");
+        }
+        for id in ["", " x", "x ", "a\nb", "a\0b", &"x".repeat(129)] {
+            assert!(validate_ticket_id(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_needs_an_id() {
+        let fields = serde_json::json!({"issue_text": "slow"});
+        let error = Ticket::from_fields(fields.as_object().unwrap().clone()).unwrap_err();
+        assert_eq!(error.to_string(), "invalid request: /ticket/id: is missing");
+    }
+}

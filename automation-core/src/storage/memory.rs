@@ -1,0 +1,5 @@
+//! Executions in memory.
+
+/// Keeps everything in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStorage;

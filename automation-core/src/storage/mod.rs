@@ -1,0 +1,167 @@
+//! Where executions are recorded: the trait, its writes and its reads.
+
+mod memory;
+mod query;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod write;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use thiserror::Error as ThisError;
+
+pub use self::memory::MemoryStorage;
+pub use self::query::{ExecutionQuery, Record, RecordKind};
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{Durability, SqliteStorage};
+pub use self::write::{Applied, Change, Claim, Transition, Write, WriteError};
+use crate::execution::{Event, Execution, ExecutionId, TenantId};
+use crate::request::{Listing, Page, StatsQuery};
+use crate::stats::Stats;
+
+/// Records executions.
+///
+/// # Contract
+/// - `commit` returns when its writes are as durable as the backend promises, and readers see them from then on.
+/// - The writes of one call are atomic: one that fails leaves none applied, and the others answer
+///   [`WriteError::Aborted`]. Different calls may share a transaction and never harm each other.
+/// - Statistics, and the resolution of a completed ticket run, follow from the transition inside the backend,
+///   in the same transaction.
+/// - Executions of one tenant are invisible to every read of another.
+/// - Lists are newest first: by `started_at`, then by id.
+///
+/// # Cancel safety
+/// Dropping the future of `commit` leaves it open whether its writes were applied, never applies half of them.
+///
+/// # Clone
+/// Backends are shared behind an `Arc`; two handles on the same backend see the same data.
+#[async_trait]
+pub trait Storage: Debug + Send + Sync + 'static {
+    /// Returns what this backend can do.
+    fn capabilities(&self) -> StorageCapabilities;
+
+    /// Applies conditional writes, all or none; answers in their order.
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Applied, WriteError>>;
+
+    /// Returns an execution.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], or that the backend broke.
+    async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution, StorageError>;
+
+    /// Returns a page of the executions that fit `query`, newest first.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidCursor`], or that the backend broke.
+    async fn list(
+        &self,
+        query: &ExecutionQuery,
+        page: &Page,
+    ) -> Result<Listing<Execution>, StorageError>;
+
+    /// Returns a page of an execution's events, oldest first; empty when there are none.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidCursor`], or that the backend broke.
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        id: ExecutionId,
+        page: &Page,
+    ) -> Result<Listing<Event>, StorageError>;
+
+    /// Returns a keyed record, if there is one.
+    ///
+    /// # Errors
+    /// That the backend broke.
+    async fn record(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        key: &str,
+    ) -> Result<Option<Record>, StorageError>;
+
+    /// Returns the statistics (promise P8).
+    ///
+    /// # Errors
+    /// That the backend broke.
+    async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError>;
+
+    /// Returns whether the backend answers, and from where it does, without credentials.
+    ///
+    /// # Errors
+    /// That it does not.
+    async fn health(&self) -> Result<String, StorageError>;
+
+    /// Finishes accepted writes and releases the backend. Calls after it answer [`StorageError::Closed`].
+    ///
+    /// # Errors
+    /// That the backend broke; it is released all the same.
+    async fn close(&self) -> Result<(), StorageError>;
+}
+
+/// What a backend can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StorageCapabilities {
+    /// Committed writes survive the end of the process.
+    pub durable: bool,
+    /// No other process can use the data at the same time, so that open rows found at start are orphans
+    /// whatever their lease says.
+    pub exclusive: bool,
+}
+
+/// That a backend could not do its part.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// No such row.
+    #[error("{what} not found")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The cursor is not one of this list.
+    #[error("invalid cursor {cursor:?}")]
+    InvalidCursor {
+        /// What was given.
+        cursor: String,
+    },
+    /// The backend can't be reached or is full; the same call may succeed later.
+    #[error("storage {backend} is unavailable: {detail}")]
+    Unavailable {
+        /// The backend's name.
+        backend: &'static str,
+        /// Why.
+        detail: String,
+    },
+    /// The backend can't be used as it is: a broken file, a foreign schema, a second process.
+    #[error("storage {backend} can't be used: {detail}")]
+    Unusable {
+        /// The backend's name.
+        backend: &'static str,
+        /// Why, and what is expected.
+        detail: String,
+    },
+    /// The backend broke.
+    #[error("storage {backend} failed")]
+    Backend {
+        /// The backend's name.
+        backend: &'static str,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The backend was closed.
+    #[error("storage is closed")]
+    Closed,
+}
+
+impl StorageError {
+    /// Returns whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

@@ -1,0 +1,157 @@
+//! The conditional writes: the one way in which a storage changes.
+
+use std::fmt::Debug;
+
+use chrono::{DateTime, Utc};
+use thiserror::Error as ThisError;
+
+use super::{Record, StorageError};
+use crate::execution::{Completion, Event, Execution, ExecutionId, InstanceId, TenantId};
+use crate::status::Status;
+
+/// One conditional write. Later features add kinds, never methods of the trait.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Write {
+    /// Records a new execution, if its id and its idempotency key are absent and its status may be the first.
+    Insert(Box<Execution>),
+    /// Moves an execution, if its epoch and status are the expected ones and the status machine allows it.
+    Transition(Box<Transition>),
+    /// Takes executions that are due.
+    Claim(Claim),
+    /// Prolongs the lease of every open execution that an instance holds.
+    Renew {
+        /// The instance.
+        instance: InstanceId,
+        /// The new end of the lease.
+        lease_until: DateTime<Utc>,
+    },
+    /// Records an event, if its execution exists and its number is free.
+    Append(Event),
+    /// Stores a keyed record, if the present revision is the expected one (`None`: there is none).
+    Put {
+        /// The record; its revision is set by the storage.
+        record: Record,
+        /// The revision that must be there.
+        expected: Option<u64>,
+    },
+    /// Deletes a keyed record, if its revision is the expected one.
+    Delete {
+        /// The record's tenant, kind and key; the value is ignored, the revision must be there.
+        record: Record,
+    },
+}
+
+/// Moves one execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// The execution.
+    pub id: ExecutionId,
+    /// The epoch that it must have.
+    pub epoch: i64,
+    /// The status that it must have.
+    pub from: Status,
+    /// What changes.
+    pub change: Change,
+}
+
+/// What a transition changes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `starting` to `running`.
+    Run {
+        /// Who dispatched it.
+        claimed_by: InstanceId,
+        /// Until when it is held.
+        lease_until: DateTime<Utc>,
+    },
+    /// To a terminal status.
+    End(Completion),
+}
+
+impl Change {
+    /// Returns the status to which it leads.
+    #[must_use]
+    pub const fn to(&self) -> Status {
+        match self {
+            Self::Run { .. } => Status::Running,
+            Self::End(completion) => completion.status,
+        }
+    }
+}
+
+/// Takes up to `rows_max` `starting` executions that are due (`run_at` is set and past) and that nobody holds
+/// (no lease, or one that expired): highest priority first, then the earliest `run_at`, then by id. Each gets
+/// the claimer, the lease and the next epoch, and stays `starting`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose executions.
+    pub tenant_id: TenantId,
+    /// Who takes them.
+    pub instance: InstanceId,
+    /// The time against which dues and leases are held.
+    pub now: DateTime<Utc>,
+    /// Until when they are held.
+    pub lease_until: DateTime<Utc>,
+    /// How many at most.
+    pub rows_max: usize,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Applied {
+    /// The execution is recorded.
+    Inserted,
+    /// The execution moved.
+    Transitioned,
+    /// These executions were taken, as they are now.
+    Claimed(Vec<Execution>),
+    /// So many leases were prolonged.
+    Renewed(usize),
+    /// The event is recorded.
+    Appended,
+    /// The record is stored under this revision.
+    Stored {
+        /// The new revision.
+        revision: u64,
+    },
+    /// The record is gone.
+    Deleted,
+}
+
+/// Why a write was not applied.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// An execution with this id or idempotency key, or an event with this number, is already there.
+    #[error("{what} is already there")]
+    Exists {
+        /// What is there.
+        what: String,
+    },
+    /// The row is not there.
+    #[error("{what} is not there")]
+    Missing {
+        /// What is not there.
+        what: String,
+    },
+    /// The row has another status, epoch or revision, or the status machine does not allow the move.
+    #[error("{what} has changed: expected {expected}, found {found}")]
+    Mismatch {
+        /// Which row.
+        what: String,
+        /// What was expected.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Another write of the same call was not applied, so neither was this one.
+    #[error("another write of the same call was not applied")]
+    Aborted,
+    /// The backend broke; whether the writes were applied is unknown unless the error says so.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
