@@ -53,8 +53,8 @@ impl Breach {
         }
     }
 
-    fn inside(mut self, step: impl ToString) -> Self {
-        self.path.push(step.to_string());
+    fn inside(mut self, step: String) -> Self {
+        self.path.push(step);
         self
     }
 
@@ -89,7 +89,7 @@ impl Checker {
         check_depth(depth)?;
         for (index, value) in array.iter().enumerate() {
             self.value(value, depth)
-                .map_err(|breach| breach.inside(index))?;
+                .map_err(|breach| breach.inside(index.to_string()))?;
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Checker {
             self.count_node()
                 .and_then(|()| check_text(key))
                 .and_then(|()| self.value(value, depth))
-                .map_err(|breach| breach.inside(key))?;
+                .map_err(|breach| breach.inside(key.clone()))?;
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ pub fn read_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
 /// use automation_core::json;
 ///
 /// let problem = json::read_request(br#"{"parameters": {"n": 1e999}}"#).unwrap_err();
-/// assert_eq!(problem.to_string(), "number too large at byte 20");
+/// assert_eq!(problem.to_string(), "number too large at byte 21");
 /// ```
 pub fn read_request(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     read_object(body).map_err(Problem::from)
