@@ -1,5 +1,3 @@
-//! The suites that every [`Storage`](crate::Storage) and [`Executor`](crate::Executor) must pass, and a storage
-//! that fails on purpose. Not a stable interface: promises are added as they are found.
+//! The suites that every [`Storage`](crate::Storage) and [`Executor`](crate::Executor) must pass.
 
-pub mod executor;
-pub mod fault;
+pub mod storage;
