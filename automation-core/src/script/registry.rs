@@ -105,10 +105,6 @@ impl ScriptRegistry {
         Ok(index)
     }
 
-    /// x
-    pub fn refresh(&self, _i: &dyn Fn(&Script) -> Vec<Diagnostic>) -> Result<(), RegistryError> {
-        Ok(())
-    }
     /// Returns the present index.
     #[must_use]
     pub fn index(&self) -> Arc<ScriptIndex> {
