@@ -16,7 +16,9 @@ use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::execution::{Completion, Event, Execution, Reason, TenantId};
-use crate::executor::{Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunHost};
+use crate::executor::{
+    Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunHost,
+};
 use crate::parser::{Found, ParsedOutput};
 use crate::redact::Redactor;
 use crate::script::Script;
@@ -312,15 +314,17 @@ impl Life {
         completion.truncated = output.stdout.gap.is_some() || output.stderr.gap.is_some();
         completion.output_bytes = output.stdout.bytes_total + output.stderr.bytes_total;
         host.redacted(|redactor| {
-            completion.output = redact_text(redactor, output.stdout.text, output.stdout.gap);
-            completion.stderr = redact_text(redactor, output.stderr.text, output.stderr.gap);
-            completion.error = error.map(|error| redact_text(redactor, error, None));
+            redactor.captured(&mut output.stdout);
+            redactor.captured(&mut output.stderr);
+            completion.error = error.map(|error| redactor.text(&error).into_owned());
             completion.parsed_output = parsed.value.map(|value| {
                 let mut value = Value::Object(value);
                 redactor.value(&mut value);
                 value
             });
         });
+        completion.output = output.stdout.text;
+        completion.stderr = output.stderr.text;
         completion
     }
 
@@ -506,13 +510,6 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan) -> Execution {
 
 fn masked(script: &Script, parameters: &Map<String, Value>) -> Map<String, Value> {
     script.parameters().mask(parameters)
-}
-
-fn redact_text(redactor: &Redactor, text: String, gap: Option<std::ops::Range<usize>>) -> String {
-    if redactor.is_empty() {
-        return text;
-    }
-    redactor.truncated_text(&text, gap)
 }
 
 fn cancelled_by(actor: Option<&str>) -> String {
