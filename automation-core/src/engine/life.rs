@@ -291,7 +291,7 @@ impl Life {
         let Outcome {
             ending,
             still_running,
-            output,
+            mut output,
             exit_code,
             queue,
             duration,
