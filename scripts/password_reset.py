@@ -218,7 +218,7 @@ ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+'&/=-]{0,63}@[A-Za-z0-9](?:[A-Za
 def setting(name: str, default: str | None = None) -> str:
     """Reads what may be seen: a named secret, or else an environment variable of the host."""
     with contextlib.suppress(LookupError):
-        return ctx.secret(name)  # type: ignore[no-any-return]
+        return str(ctx.secret(name))
     value = os.environ.get(f"AUTOMATION_SETTING_{name.upper()}") or default
     if value is None:
         raise Failure("not_configured", f"setting {name} is not configured")
@@ -228,7 +228,7 @@ def setting(name: str, default: str | None = None) -> str:
 def confidential(name: str) -> str:
     """Reads what nobody may see: from the secret store and from nowhere else."""
     try:
-        return ctx.secret(name)  # type: ignore[no-any-return]
+        return str(ctx.secret(name))
     except LookupError:
         raise Failure("not_configured", f"secret {name} is not configured") from None
 
