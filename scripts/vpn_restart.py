@@ -427,7 +427,7 @@ def tcp_problem(host: str, port: int, deadline: Deadline) -> str | None:
     try:
         with socket.create_connection((host, port), timeout=max(0.1, deadline.at_most(CONNECT_SECONDS))):
             return None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot carry
         return f"no TCP connection to {host} port {port} ({type(error).__name__})"
 
 
