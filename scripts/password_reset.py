@@ -723,7 +723,7 @@ class Delivery:
 
 
 def _as_mail_failure(error: BaseException) -> NoReturn:
-    if isinstance(error, (OSError, smtplib.SMTPException)):
+    if isinstance(error, (OSError, smtplib.SMTPException, UnicodeError)):  # smtplib sends ASCII only
         # The kind only: a server may repeat in its answer what it was sent.
         reason = type(error).__name__
         raise Failure("mail_failed", f"the mail server could not be used ({reason})") from None

@@ -59,7 +59,9 @@ def run_by_hand(
     if context is not None:
         environment["PYTHONPATH"] = str(FAKE_CONTEXT)
         environment["AUTOMATION_TEST_CONTEXT"] = json.dumps(context)
-    arguments = [] if parameters is None else [parameters if isinstance(parameters, str) else json.dumps(parameters)]
+    arguments = (
+        [] if parameters is None else [parameters if isinstance(parameters, str) else json.dumps(parameters)]
+    )
     done = subprocess.run(
         [*prefix, sys.executable, str(SCRIPTS / name), *arguments],
         env=environment,
@@ -99,10 +101,14 @@ def run_in_executor(call: Callable[[Any], Any], secrets: dict[str, str]) -> Run:
 def run_script(request: pytest.FixtureRequest, sandbox: Sandbox) -> Callable[..., Run]:
     """Runs a script with parameters and secrets, once for each way."""
 
-    def by_hand(name: str, parameters: dict[str, Any] | None = None, secrets: dict[str, str] | None = None) -> Run:
+    def by_hand(
+        name: str, parameters: dict[str, Any] | None = None, secrets: dict[str, str] | None = None
+    ) -> Run:
         return run_by_hand(name, parameters or {}, secrets or {})
 
-    def executor(name: str, parameters: dict[str, Any] | None = None, secrets: dict[str, str] | None = None) -> Run:
+    def executor(
+        name: str, parameters: dict[str, Any] | None = None, secrets: dict[str, str] | None = None
+    ) -> Run:
         return run_in_executor(lambda automation: automation.manual(name, parameters or {}), secrets or {})
 
     return {"by_hand": by_hand, "executor": executor}[request.param]

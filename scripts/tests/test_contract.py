@@ -155,7 +155,9 @@ def test_bad_parameters_by_hand_exit_with_2(name: str, parameters: str) -> None:
         ("password_reset.py", {"user": "x" * 65}),
     ],
 )
-def test_values_outside_the_schema_are_refused(run_script: Any, name: str, parameters: dict[str, Any]) -> None:
+def test_values_outside_the_schema_are_refused(
+    run_script: Any, name: str, parameters: dict[str, Any]
+) -> None:
     run = run_script(name, parameters)
     assert (run.exit_code, run.error_code) == (2, "invalid_parameters")
 

@@ -51,7 +51,11 @@ def sentinel(sandbox: Sandbox) -> Any:
 
 
 def test_removes_files_and_empty_folders_below_temp(run_script: Any, sandbox: Sandbox) -> None:
-    files = [fill(sandbox.temp / "a"), fill(sandbox.temp / "b" / "c" / "d", 100_000), fill(sandbox.temp / "b" / "e", 0)]
+    files = [
+        fill(sandbox.temp / "a"),
+        fill(sandbox.temp / "b" / "c" / "d", 100_000),
+        fill(sandbox.temp / "b" / "e", 0),
+    ]
     size = blocks(*files)
     run: Run = run_script(SCRIPT, {**EVERYTHING, "clear_cache": False, "clear_logs": False})
     assert run.exit_code == 0
@@ -155,7 +159,9 @@ def test_caches_of_known_browsers_only(run_script: Any, sandbox: Sandbox) -> Non
     assert run.result["files_removed"] == len(gone)
 
 
-def test_xdg_cache_home_is_honoured(run_script: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xdg_cache_home_is_honoured(
+    run_script: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(sandbox.root / "xdg"))
     moved = fill(sandbox.root / "xdg" / "chromium" / "x")
     not_used = fill(sandbox.home / ".cache" / "chromium" / "x")
@@ -163,7 +169,9 @@ def test_xdg_cache_home_is_honoured(run_script: Any, sandbox: Sandbox, monkeypat
     assert not moved.exists() and not_used.exists()
 
 
-ROTATED = "syslog.1 syslog.2.gz app.log.12 dpkg.log.1.xz boot.log.old messages-20240131 btmp.1 a.zst a.bz2".split()
+ROTATED = (
+    "syslog.1 syslog.2.gz app.log.12 dpkg.log.1.xz boot.log.old messages-20240131 btmp.1 a.zst a.bz2".split()
+)
 LIVE = (
     "syslog app.log log.192.0.2.7 log.10.0.0.1 php8.2 nginx-1234567 wtmp .gz 1 a.1b x.gzip system.journal "
     "a.1234 notes-99999999 Xorg.0.log"
@@ -190,7 +198,9 @@ def test_each_switch_turns_its_part_off(run_script: Any, sandbox: Sandbox, switc
     assert {name for name, path in files.items() if path.exists()} == {switch}
 
 
-def test_dry_run_removes_nothing_and_counts_the_same(run_script: Any, sandbox: Sandbox, sentinel: Path) -> None:
+def test_dry_run_removes_nothing_and_counts_the_same(
+    run_script: Any, sandbox: Sandbox, sentinel: Path
+) -> None:
     fill(sandbox.temp / "a" / "b")
     fill(sandbox.log / "x.gz")
     (sandbox.temp / "link").symlink_to(sentinel)
@@ -200,7 +210,10 @@ def test_dry_run_removes_nothing_and_counts_the_same(run_script: Any, sandbox: S
     assert (dry["files_removed"], dry["space_freed_bytes"], dry["space_freed_gb"]) == (0, 0, 0)
     assert all(line.startswith(("WOULD CLEAN: ", "NOTHING TO CLEAN: ")) for line in dry["actions_performed"])
     real = run_script(SCRIPT, EVERYTHING).result
-    assert (dry["would_remove_files"], dry["would_free_bytes"]) == (real["files_removed"], real["space_freed_bytes"])
+    assert (dry["would_remove_files"], dry["would_free_bytes"]) == (
+        real["files_removed"],
+        real["space_freed_bytes"],
+    )
     assert real["files_removed"] == 2 and real["would_free_bytes"] == 0
 
 
@@ -301,7 +314,9 @@ def test_a_deep_tree_is_left_below_the_limit(run_script: Any, sandbox: Sandbox) 
     assert run.exit_code == 0
 
 
-def test_overlapping_roots_count_once(run_script: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_roots_count_once(
+    run_script: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(sandbox.temp))
     size = blocks(fill(sandbox.temp / "chromium" / "x"))
     run = run_script(SCRIPT, {**EVERYTHING, "dry_run": True})
@@ -406,7 +421,9 @@ def test_the_context_can_ask_for_a_dry_run(run_with_context: Callable[..., Run],
     assert run.result["dry_run"] is True
 
 
-def test_a_cancelled_run_stops_and_says_what_it_did(run_with_context: Callable[..., Run], sandbox: Sandbox) -> None:
+def test_a_cancelled_run_stops_and_says_what_it_did(
+    run_with_context: Callable[..., Run], sandbox: Sandbox
+) -> None:
     for number in range(20):
         fill(sandbox.temp / str(number), 10)
     run = run_with_context(SCRIPT, EVERYTHING, {"looks_before_cancel": 5})
@@ -415,7 +432,9 @@ def test_a_cancelled_run_stops_and_says_what_it_did(run_with_context: Callable[.
     assert len(list(sandbox.temp.iterdir())) == 15
 
 
-def test_a_run_near_its_deadline_reports_in_time(run_with_context: Callable[..., Run], sandbox: Sandbox) -> None:
+def test_a_run_near_its_deadline_reports_in_time(
+    run_with_context: Callable[..., Run], sandbox: Sandbox
+) -> None:
     fill(sandbox.temp / "x")
     run = run_with_context(SCRIPT, EVERYTHING, {"remaining": 1.0})
     assert run.exit_code == 0

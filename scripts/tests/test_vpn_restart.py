@@ -7,14 +7,17 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Callable, Iterator
+from collections.abc import Iterator
+from typing import Any, Callable
 
 import pytest
 from conftest import Run, Sandbox
 
 SCRIPT = "vpn_restart.py"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the managers of other systems are tested on Linux")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the managers of other systems are tested on Linux"
+)
 
 SYSTEMCTL = """
 state = {state!r}
@@ -39,10 +42,13 @@ LAST_SEEN_RESTART = ["restart", "--no-ask-password", "--", "openvpn"]
 
 @pytest.fixture
 def systemctl(sandbox: Sandbox) -> Callable[..., None]:
-    def install(*, system: str = "running", fails: bool = False, seconds: float = 0, after: str = "active") -> None:
+    def install(
+        *, system: str = "running", fails: bool = False, seconds: float = 0, after: str = "active"
+    ) -> None:
         state = str(sandbox.root / "state")
         sandbox.program(
-            "systemctl", SYSTEMCTL.format(state=state, system=system, fails=fails, seconds=seconds, after=after)
+            "systemctl",
+            SYSTEMCTL.format(state=state, system=system, fails=fails, seconds=seconds, after=after),
         )
 
     return install
@@ -91,7 +97,21 @@ def test_names_of_instances_reach_the_manager_as_one_argument(
     assert restarts(sandbox)[0][-2:] == ["--", "wg-quick@wg0.service"]
 
 
-HOSTILE = ["-rf", "--now", "a b", "a;reboot", "$(reboot)", "`id`", "../x", "a\nb", "openvpn\n", "", "x" * 65, "а", "a|b"]
+HOSTILE = [
+    "-rf",
+    "--now",
+    "a b",
+    "a;reboot",
+    "$(reboot)",
+    "`id`",
+    "../x",
+    "a\nb",
+    "openvpn\n",
+    "",
+    "x" * 65,
+    "а",
+    "a|b",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -103,7 +123,9 @@ def test_hostile_names_reach_no_program(run_script: Any, sandbox: Sandbox, syste
 
 
 @pytest.mark.parametrize("parameter", ["check_host", "interface"])
-def test_hostile_targets_are_refused(run_script: Any, sandbox: Sandbox, systemctl: Any, parameter: str) -> None:
+def test_hostile_targets_are_refused(
+    run_script: Any, sandbox: Sandbox, systemctl: Any, parameter: str
+) -> None:
     systemctl()
     for value in [*HOSTILE, "a/b", "x" * 254]:
         if (parameter, value) == ("check_host", "x" * 65):
@@ -160,7 +182,9 @@ def test_a_restart_that_takes_too_long_is_ended(run_script: Any, sandbox: Sandbo
 
 
 def test_a_daemon_that_keeps_the_output_open_does_not_hold_the_run(run_script: Any, sandbox: Sandbox) -> None:
-    body = SYSTEMCTL.format(state=str(sandbox.root / "state"), system="running", fails=False, seconds=0, after="active")
+    body = SYSTEMCTL.format(
+        state=str(sandbox.root / "state"), system="running", fails=False, seconds=0, after="active"
+    )
     pid = sandbox.root / "pid"
     daemon = f"""
 if verb == "restart":
@@ -358,7 +382,9 @@ def test_the_context_can_ask_for_a_dry_run(run_with_context: Any, sandbox: Sandb
     assert restarts(sandbox) == []
 
 
-def test_a_cancelled_run_leaves_no_program_behind(run_with_context: Any, sandbox: Sandbox, systemctl: Any) -> None:
+def test_a_cancelled_run_leaves_no_program_behind(
+    run_with_context: Any, sandbox: Sandbox, systemctl: Any
+) -> None:
     systemctl(seconds=20)
     started = time.monotonic()
     run = run_with_context(SCRIPT, {}, {"looks_before_cancel": 8})
