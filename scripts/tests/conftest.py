@@ -174,7 +174,8 @@ class Sandbox:
             import json, os, sys
             typed = "" if {keeps_stdin} else sys.stdin.read()
             with open({calls!r}, "a") as file:
-                file.write(json.dumps({{"argv": sys.argv[1:], "stdin": typed, "env": dict(os.environ)}}) + "\\n")
+                json.dump({{"argv": sys.argv[1:], "stdin": typed, "env": dict(os.environ)}}, file)
+                file.write("\\n")
             """
         ).format(python=sys.executable, calls=str(calls), keeps_stdin="execv" in body)
         path = self.bin / name

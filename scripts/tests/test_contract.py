@@ -129,8 +129,8 @@ def test_importing_a_script_does_nothing(name: str, load: Any, capfd: pytest.Cap
 @pytest.mark.parametrize(
     "parameters",
     [
-        "{", "[]", "null", '"text"', '{"dry_run": NaN}', '{"no_such": 1}', '{"dry_run": 1}', '{"dry_run": "yes"}',
-        '{"dry_run": null}', "[" * 100_000,
+        "{", "[]", "null", '"text"', '{"dry_run": NaN}', '{"no_such": 1}', '{"dry_run": 1}',
+        '{"dry_run": "yes"}', '{"dry_run": null}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_bad_parameters_by_hand_exit_with_2(name: str, parameters: str) -> None:

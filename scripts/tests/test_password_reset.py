@@ -452,9 +452,7 @@ def test_a_mail_server_with_an_unknown_certificate(
     run_script: Any, local: Sandbox, secure_mail: MailServer
 ) -> None:
     use_secure_mail(local, secure_mail, None)
-    run = run_script(
-        SCRIPT, {"user": LOCAL_USER, "reset_type": "temporary"}, {"smtp_password": "canary-1234"}
-    )
+    run = run_script(SCRIPT, {"user": LOCAL_USER, "reset_type": "temporary"}, {"smtp_password": SMTP_SECRET})
     assert (run.exit_code, run.error_code) == (1, "mail_failed")
     assert local.all_calls() == ""
 
