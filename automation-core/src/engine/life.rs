@@ -70,14 +70,14 @@ impl Life {
             .live
             .lock()
             .insert(self.execution.id, Arc::clone(&self.run));
-        let ended = self.from_row_to_end(place).await;
+        let ended = self.until_recorded_end(place).await;
         self.engine.live.lock().remove(&self.execution.id);
         // Watchers learn of the end whatever it is; the row, not this copy, is the truth for later readers.
         self.run.end(&self.execution);
         ended.map(|()| self.execution)
     }
 
-    async fn from_row_to_end(&mut self, place: Place) -> Result<()> {
+    async fn until_recorded_end(&mut self, place: Place) -> Result<()> {
         self.store_version().await?;
         let Some(_permit) = self.record_and_dispatch(place).await? else {
             return Ok(());
@@ -179,10 +179,12 @@ impl Life {
                     self.not_started(Reason::NotStarted, "its record could not be confirmed");
                 let end = self.transition(Change::End(completion));
                 let engine = Arc::clone(&self.engine);
-                let _ = self
-                    .engine
-                    .tasks
-                    .spawn_on(end_when_reachable(engine, end), &self.engine.parts.runtime);
+                let settling = end_when_reachable(engine, end);
+                drop(
+                    self.engine
+                        .tasks
+                        .spawn_on(settling, &self.engine.parts.runtime),
+                );
                 Err(error.into())
             }
         }
