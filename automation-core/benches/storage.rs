@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p automation-core --bench storage` prints, for each backend and number of callers at a time,
 //! runs per second, processor time per run (of the whole process, callers included) and calls per
-//! transaction. The last rows are a loop that records the same with one transaction a write.
+//! transaction. The last rows are a loop that records the same with one transaction a write. An argument
+//! after `--` picks the rows whose `backend/callers` holds it, for instance `Normal/64`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -30,6 +31,8 @@ const CALLERS: [usize; 3] = [1, 64, 256];
 const TIME: Duration = Duration::from_secs(3);
 
 fn main() {
+    let asked = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let asked = |row: &str| asked.as_ref().is_none_or(|asked| row.contains(asked));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -40,15 +43,24 @@ fn main() {
         "backend", "callers", "runs/s", "cpu us/run", "calls/commit"
     );
     for callers in CALLERS {
+        if !asked(&format!("memory/{callers}")) {
+            continue;
+        }
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         measure(&runtime, &storage, callers).print("memory", callers, None);
     }
     for durability in DURABILITIES {
         for callers in CALLERS {
+            if !asked(&format!("sqlite {durability:?}/{callers}")) {
+                continue;
+            }
             sqlite(&runtime, durability, callers);
         }
     }
     for durability in DURABILITIES {
+        if !asked(&format!("naive {durability:?}/1")) {
+            continue;
+        }
         one_transaction_a_write(durability).print(&format!("naive {durability:?}"), 1, Some(1.0));
     }
 }
