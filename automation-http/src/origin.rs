@@ -1,0 +1,108 @@
+//! An origin as browsers write it: the one value of `Origin` that is let in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use axum::http::{HeaderValue, Uri};
+
+use crate::config::ConfigError;
+
+/// A web origin: scheme, host and port, in the exact form in which browsers send it.
+///
+/// Parsing accepts what people write (upper case, the scheme's own port, one slash at the end) and refuses what
+/// can never match or would match too much.
+///
+/// ```
+/// use automation_http::Origin;
+/// let origin: Origin = "HTTP://Localhost:80/".parse().unwrap();
+/// assert_eq!(origin.as_str(), "http://localhost");
+/// assert!("*".parse::<Origin>().is_err());
+/// assert!("null".parse::<Origin>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Returns the text that browsers send.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn header_value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).expect("an origin is made of a URI's visible characters")
+    }
+
+    /// Compares byte by byte: browsers always send the normal form, so anything else is somebody else.
+    pub(crate) fn is(&self, header: &HeaderValue) -> bool {
+        header.as_bytes() == self.0.as_bytes()
+    }
+}
+
+impl FromStr for Origin {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).map(Self).ok_or_else(|| ConfigError::Origin { value: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn parse(text: &str) -> Option<String> {
+    let uri: Uri = text.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let default_port = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let authority = uri.authority()?;
+    let host = authority.host().to_ascii_lowercase();
+    let bare = !authority.as_str().contains('@') && uri.path() == "/" && uri.query().is_none();
+    // A colon without a port behind it, and `#`, are dropped by the parser and would go unnoticed.
+    let whole = !authority.as_str().ends_with(':') && !text.contains('#');
+    if !bare || !whole || host.is_empty() || host.contains('*') {
+        return None;
+    }
+    match authority.port_u16() {
+        Some(port) if port != default_port => Some(format!("{scheme}://{host}:{port}")),
+        _ => Some(format!("{scheme}://{host}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Origin;
+
+    #[test]
+    fn normal_form_is_the_browsers() {
+        for (written, normal) in [
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://localhost:3000/", "http://localhost:3000"),
+            ("HTTP://LOCALHOST:3000", "http://localhost:3000"),
+            ("http://localhost:80", "http://localhost"),
+            ("https://desk.example:443/", "https://desk.example"),
+            ("https://desk.example:80", "https://desk.example:80"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+        ] {
+            assert_eq!(written.parse::<Origin>().unwrap().as_str(), normal, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_matches_nothing_or_too_much_is_refused() {
+        for text in [
+            "", "*", "null", "localhost", "localhost:3000", "//localhost", "http://", "http://*", "http://*.example",
+            "ftp://localhost", "file:///x", "http://a/b", "http://a//", "http://a/?x", "http://a?x", "http://a#x",
+            "http://u@a", "http://u:p@a", "http://a,http://b", "http://a http://b", " http://a", "http://a:", "http://a:x",
+            "http://a:99999", "http://ä.example", "http://a\n",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text:?}");
+        }
+    }
+}
