@@ -1,5 +1,7 @@
 //! Where executions are recorded: the trait, its writes and its reads.
 
+mod cursor;
+mod held;
 mod memory;
 mod query;
 #[cfg(feature = "sqlite")]

@@ -155,3 +155,124 @@ pub enum WriteError {
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+/// What was found of the row that a transition wants to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) epoch: i64,
+    pub(super) status: Status,
+}
+
+impl Transition {
+    /// Checks the move against the row that is there.
+    pub(super) fn check(&self, found: Found) -> Result<(), WriteError> {
+        let expected = Found {
+            epoch: self.epoch,
+            status: self.from,
+        };
+        if found != expected {
+            return Err(self.mismatch(expected.to_string(), found.to_string()));
+        }
+        let to = self.change.to();
+        let ends = matches!(self.change, Change::End(_));
+        if self.from.may_become(to) && ends == to.is_terminal() {
+            return Ok(());
+        }
+        Err(self.mismatch(
+            format!("a status that may follow {}", self.from),
+            to.to_string(),
+        ))
+    }
+
+    fn mismatch(&self, expected: String, found: String) -> WriteError {
+        WriteError::Mismatch {
+            what: format!("execution {}", self.id),
+            expected,
+            found,
+        }
+    }
+
+    /// Says that the row is not there.
+    pub(super) fn missing(&self) -> WriteError {
+        missing_execution(self.id)
+    }
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in epoch {}", self.status, self.epoch)
+    }
+}
+
+/// Checks that an execution may be recorded with its status.
+pub(super) fn check_first_status(execution: &Execution) -> Result<(), WriteError> {
+    if execution.status.is_initial() {
+        return Ok(());
+    }
+    Err(WriteError::Mismatch {
+        what: format!("new execution {}", execution.id),
+        expected: format!("{} or {}", Status::Starting, Status::Running),
+        found: execution.status.to_string(),
+    })
+}
+
+/// Says that an execution is not there.
+pub(super) fn missing_execution(id: ExecutionId) -> WriteError {
+    WriteError::Missing {
+        what: format!("execution {id}"),
+    }
+}
+
+/// Says that an execution is already there.
+pub(super) fn existing_execution(id: ExecutionId) -> WriteError {
+    WriteError::Exists {
+        what: format!("execution {id}"),
+    }
+}
+
+/// Says that an execution has this idempotency key already.
+pub(super) fn existing_key(key: &str) -> WriteError {
+    WriteError::Exists {
+        what: format!("an execution with idempotency key {key:?}"),
+    }
+}
+
+/// Says that an event with this number is already there.
+pub(super) fn existing_event(event: &Event) -> WriteError {
+    WriteError::Exists {
+        what: format!("event {} of execution {}", event.seq, event.execution_id),
+    }
+}
+
+impl Record {
+    /// Checks the revision that is there against the expected one.
+    pub(super) fn check_revision(
+        &self,
+        found: Option<u64>,
+        expected: Option<u64>,
+    ) -> Result<(), WriteError> {
+        let what = || format!("record {} {:?}", self.kind, self.key);
+        let word =
+            |revision: Option<u64>| revision.map_or("none".to_owned(), |n| format!("revision {n}"));
+        match (found, expected) {
+            (None, Some(_)) => Err(WriteError::Missing { what: what() }),
+            (found, expected) if found == expected => Ok(()),
+            _ => Err(WriteError::Mismatch {
+                what: what(),
+                expected: word(expected),
+                found: word(found),
+            }),
+        }
+    }
+}
+
+/// Answers a call of which the write at `index` was not applied: neither were the others.
+pub(super) fn none_applied(
+    writes: usize,
+    index: usize,
+    error: WriteError,
+) -> Vec<Result<Applied, WriteError>> {
+    let mut answers: Vec<_> = (0..writes).map(|_| Err(WriteError::Aborted)).collect();
+    answers[index] = Err(error);
+    answers
+}

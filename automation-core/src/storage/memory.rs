@@ -1,5 +1,0 @@
-//! Executions in memory.
-
-/// Keeps everything in memory.
-#[derive(Debug, Default)]
-pub struct MemoryStorage;
