@@ -27,15 +27,31 @@ const SECURITY_HEADERS: [(HeaderName, &str); 8] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("x-permitted-cross-domain-policies"), "none"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("x-permitted-cross-domain-policies"),
+        "none",
+    ),
     (header::CACHE_CONTROL, "no-store"),
 ];
 
 /// Lets a request through and finishes its answer.
-pub(crate) async fn finish(State(config): State<Arc<HttpConfig>>, request: Request, next: Next) -> Response {
+pub(crate) async fn finish(
+    State(config): State<Arc<HttpConfig>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let problem = accepts_problem_json(request.headers());
@@ -43,9 +59,22 @@ pub(crate) async fn finish(State(config): State<Arc<HttpConfig>>, request: Reque
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let body = error.body(&id, config.expose_errors);
-        write_body(&mut response, &body, if problem { PROBLEM_JSON } else { "application/json" });
+        write_body(
+            &mut response,
+            &body,
+            if problem {
+                PROBLEM_JSON
+            } else {
+                "application/json"
+            },
+        );
         if let Some(cause) = &error.cause {
-            tracing::error!(request_id = id, code = error.code, cause, "could not do our part");
+            tracing::error!(
+                request_id = id,
+                code = error.code,
+                cause,
+                "could not do our part"
+            );
         }
     }
     log(&method, &path, response.status(), began, &id);
@@ -60,18 +89,27 @@ pub(crate) async fn finish(State(config): State<Arc<HttpConfig>>, request: Reque
 
 /// Returns the id that came with the request, if it is harmless, or a new one.
 fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
     let harmless = |id: &&str| {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
-    given.filter(harmless).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+    given
+        .filter(harmless)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
 /// Returns whether the client asks for RFC 9457's media type by name. Everybody else gets plain JSON, which is
 /// what the existing clients look for.
 fn accepts_problem_json(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accepted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
         let name = range.split(';').next().unwrap_or_default();
         name.trim().eq_ignore_ascii_case(PROBLEM_JSON)
@@ -99,12 +137,25 @@ mod tests {
 
     #[test]
     fn only_harmless_request_ids_are_kept() {
-        let id_for = |text: &'static str| request_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(text))]));
-        let longest: &'static str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+        let id_for = |text: &'static str| {
+            request_id(&HeaderMap::from_iter([(
+                REQUEST_ID,
+                HeaderValue::from_static(text),
+            )]))
+        };
+        let longest: &'static str =
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
         for kept in ["a", "req-1.2_3", longest] {
             assert_eq!(id_for(kept), kept);
         }
-        for replaced in ["", "a b", "a/b", "a\"b", "<x>", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_x"] {
+        for replaced in [
+            "",
+            "a b",
+            "a/b",
+            "a\"b",
+            "<x>",
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_x",
+        ] {
             assert_eq!(id_for(replaced).len(), 36, "{replaced:?}");
         }
         assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
@@ -118,7 +169,8 @@ mod tests {
             ("application/json, application/problem+json;q=0.9", true),
             ("Application/Problem+JSON", true),
         ] {
-            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            let headers =
+                HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
             assert_eq!(accepts_problem_json(&headers), wanted, "{accept}");
         }
     }

@@ -133,20 +133,31 @@ impl RateLimit {
     /// Creates a limit. The window is held to at least one second, since clients are told whole seconds.
     #[must_use]
     pub fn new(requests: NonZeroU32, window: Duration) -> Self {
-        Self { requests, window: window.max(Duration::from_secs(1)) }
+        Self {
+            requests,
+            window: window.max(Duration::from_secs(1)),
+        }
     }
 }
 
 impl Default for RateLimit {
     /// 50 requests in 15 minutes.
     fn default() -> Self {
-        Self::new(NonZeroU32::new(50).expect("50 is not 0"), Duration::from_secs(15 * 60))
+        Self::new(
+            NonZeroU32::new(50).expect("50 is not 0"),
+            Duration::from_secs(15 * 60),
+        )
     }
 }
 
 impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} requests in {} seconds", self.requests, self.window.as_secs())
+        write!(
+            f,
+            "{} requests in {} seconds",
+            self.requests,
+            self.window.as_secs()
+        )
     }
 }
 
@@ -165,13 +176,15 @@ impl FromStr for Host {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || ConfigError::Host { value: text.to_owned() };
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return Ok(Self(format!("[{address}]")));
         }
-        let authority: axum::http::uri::Authority = text.parse().map_err(|_| refused())?;
-        let bare = authority.host() == text && !text.contains('*');
-        if bare { Ok(Self(text.to_ascii_lowercase())) } else { Err(refused()) }
+        let refused = || ConfigError::Host {
+            value: text.to_owned(),
+        };
+        is_host(text)
+            .then(|| Self(text.to_ascii_lowercase()))
+            .ok_or_else(refused)
     }
 }
 
@@ -195,7 +208,9 @@ impl FromStr for Network {
         single
             .or_else(|_| text.parse::<IpNet>())
             .map(Self)
-            .map_err(|_| ConfigError::Network { value: text.to_owned() })
+            .map_err(|_| ConfigError::Network {
+                value: text.to_owned(),
+            })
     }
 }
 
@@ -205,14 +220,24 @@ impl fmt::Display for Network {
     }
 }
 
+/// Returns whether `text` is a name or an address, with an IPv6 address in brackets.
+pub(crate) fn is_host(text: &str) -> bool {
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    address_of(text).is_some() || (!text.is_empty() && text.bytes().all(in_name))
+}
+
 /// Returns whether `host`, as `http::uri::Authority` gives it, names this machine itself.
 pub(crate) fn is_loopback_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || address_of(host).is_some_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || address_of(host).is_some_and(|address| address.is_loopback())
 }
 
 /// Returns the address that `host` writes out, if it is one.
 pub(crate) fn address_of(host: &str) -> Option<IpAddr> {
-    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
@@ -224,10 +249,25 @@ mod tests {
 
     #[test]
     fn hosts_have_no_port_and_no_wildcard() {
-        for (text, host) in [("Desk.Example", "desk.example"), ("10.0.0.5", "10.0.0.5"), ("::1", "[::1]"), ("[::1]", "[::1]")] {
+        for (text, host) in [
+            ("Desk.Example", "desk.example"),
+            ("10.0.0.5", "10.0.0.5"),
+            ("::1", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
             assert!(text.parse::<Host>().unwrap().is(host), "{text}");
         }
-        for text in ["", "a:80", "http://a", "a/b", "*", "*.example", "u@a", "a b", "a,b"] {
+        for text in [
+            "",
+            "a:80",
+            "http://a",
+            "a/b",
+            "*",
+            "*.example",
+            "u@a",
+            "a b",
+            "a,b",
+        ] {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }
     }
@@ -238,7 +278,12 @@ mod tests {
         assert!(network.contains("10.1.2.3".parse().unwrap()));
         assert!(network.contains("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!network.contains("11.0.0.1".parse().unwrap()));
-        assert!("10.0.0.1".parse::<Network>().unwrap().contains("10.0.0.1".parse().unwrap()));
+        assert!(
+            "10.0.0.1"
+                .parse::<Network>()
+                .unwrap()
+                .contains("10.0.0.1".parse().unwrap())
+        );
         assert!("10.0.0.0/33".parse::<Network>().is_err());
         assert!("proxy".parse::<Network>().is_err());
     }
@@ -248,7 +293,17 @@ mod tests {
         for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]"] {
             assert!(is_loopback_host(host), "{host}");
         }
-        for host in ["localhost.", "localhost.evil.example", "127.1", "2130706433", "0.0.0.0", "[::]", "::1", "128.0.0.1", ""] {
+        for host in [
+            "localhost.",
+            "localhost.evil.example",
+            "127.1",
+            "2130706433",
+            "0.0.0.0",
+            "[::]",
+            "::1",
+            "128.0.0.1",
+            "",
+        ] {
             assert!(!is_loopback_host(host), "{host}");
         }
     }

@@ -50,7 +50,13 @@ async fn read(request: Request) -> ApiResult<Document> {
     let bytes = tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX))
         .await
         .map_err(|_| ApiError::body_too_slow(BODY_TIME_MAX))?
-        .map_err(|error| if is_length_limit(&error) { too_large() } else { malformed("the body ended early") })?;
+        .map_err(|error| {
+            if is_length_limit(&error) {
+                too_large()
+            } else {
+                malformed("the body ended early")
+            }
+        })?;
     match json::read(&bytes) {
         Ok(Value::Object(object)) => Ok(Document(object)),
         Ok(_) => Err(malformed("must be a JSON object")),
@@ -69,8 +75,12 @@ fn is_length_limit(error: &axum::Error) -> bool {
 
 /// A page can send forms and plain text to foreign servers without asking first, but not this type.
 fn check_content_type(headers: &HeaderMap) -> ApiResult<()> {
-    let given = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
-    let name = given.and_then(|given| given.split(';').next()).unwrap_or_default();
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or_default());
+    let name = given
+        .and_then(|given| given.split(';').next())
+        .unwrap_or_default();
     if name.trim().eq_ignore_ascii_case("application/json") {
         Ok(())
     } else {

@@ -23,7 +23,12 @@ pub(crate) struct Envelope<T> {
 
 impl<T: Serialize> Envelope<T> {
     pub(crate) fn new(data: T, message: impl Into<String>) -> Self {
-        Self { success: true, data, message: message.into(), more: Map::new() }
+        Self {
+            success: true,
+            data,
+            message: message.into(),
+            more: Map::new(),
+        }
     }
 
     /// Adds a field beside `data`.
@@ -45,7 +50,10 @@ pub(crate) fn timestamp(time: DateTime<Utc>) -> String {
 }
 
 /// Returns microseconds as exact milliseconds.
-#[expect(clippy::cast_precision_loss, reason = "2^52 microseconds are 142 years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "2^52 microseconds are 142 years"
+)]
 fn milliseconds(us: u64) -> f64 {
     us as f64 / 1000.0
 }
@@ -214,8 +222,16 @@ pub(crate) struct StatsDto {
 
 impl From<Stats> for StatsDto {
     fn from(stats: Stats) -> Self {
-        let by_script = stats.by_script.iter().map(|(name, script)| (name.clone(), script.total)).collect();
-        let scripts = stats.by_script.iter().map(|(name, script)| (name.clone(), script.into())).collect();
+        let by_script = stats
+            .by_script
+            .iter()
+            .map(|(name, script)| (name.clone(), script.total))
+            .collect();
+        let scripts = stats
+            .by_script
+            .iter()
+            .map(|(name, script)| (name.clone(), script.into()))
+            .collect();
         let all = stats.all;
         Self {
             total_automations: all.total,
@@ -229,7 +245,9 @@ impl From<Stats> for StatsDto {
             running: stats.open,
             percentiles: Percentiles::of(&all),
             cpu: Cpu::of(&all),
-            memory: Memory { peak_bytes: all.memory_peak_bytes },
+            memory: Memory {
+                peak_bytes: all.memory_peak_bytes,
+            },
             scripts,
         }
     }
@@ -260,7 +278,9 @@ impl From<&ScriptStats> for ScriptStatsDto {
             avg_execution_time: avg_execution_time(stats),
             percentiles: Percentiles::of(stats),
             cpu: Cpu::of(stats),
-            memory: Memory { peak_bytes: stats.memory_peak_bytes },
+            memory: Memory {
+                peak_bytes: stats.memory_peak_bytes,
+            },
         }
     }
 }
@@ -277,7 +297,12 @@ struct Percentiles {
 impl Percentiles {
     fn of(stats: &ScriptStats) -> Self {
         let ms = |percent| stats.durations.percentile_us(percent).map(milliseconds);
-        Self { p50_ms: ms(50), p90_ms: ms(90), p95_ms: ms(95), p99_ms: ms(99) }
+        Self {
+            p50_ms: ms(50),
+            p90_ms: ms(90),
+            p95_ms: ms(95),
+            p99_ms: ms(99),
+        }
     }
 }
 
@@ -288,10 +313,16 @@ struct Cpu {
 }
 
 impl Cpu {
-    #[expect(clippy::cast_precision_loss, reason = "2^52 microseconds are 142 years")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "2^52 microseconds are 142 years"
+    )]
     fn of(stats: &ScriptStats) -> Self {
         let runs = stats.total.max(1) as f64;
-        Self { total_ms: milliseconds(stats.cpu_us), avg_ms: (stats.cpu_us as f64 / runs).round() / 1000.0 }
+        Self {
+            total_ms: milliseconds(stats.cpu_us),
+            avg_ms: (stats.cpu_us as f64 / runs).round() / 1000.0,
+        }
     }
 }
 
@@ -386,7 +417,13 @@ pub(crate) struct PythonDto {
 impl From<ExecutorHealth> for PythonDto {
     fn from(health: ExecutorHealth) -> Self {
         let mut details = health.details;
-        for taken in ["available", "version", "workers", "busy", "quarantined_threads"] {
+        for taken in [
+            "available",
+            "version",
+            "workers",
+            "busy",
+            "quarantined_threads",
+        ] {
             details.remove(taken);
         }
         Self {

@@ -18,15 +18,21 @@ pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     title: &'static str,
-    detail: String,
+    // Boxed texts keep the error small enough to be returned by value.
+    detail: Box<str>,
     problems: Vec<Problem>,
     retry_after: Option<Duration>,
     /// For the log, and for clients in development.
-    pub(crate) cause: Option<String>,
+    pub(crate) cause: Option<Box<str>>,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<Box<str>>,
+    ) -> Self {
         Self {
             status,
             code,
@@ -43,43 +49,87 @@ impl ApiError {
     }
 
     pub(crate) fn route_not_found(path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "route_not_found", "Route not found", format!("no route {path}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "route_not_found",
+            "Route not found",
+            format!("no route {path}"),
+        )
     }
 
     pub(crate) fn method_not_allowed(method: &Method, path: &str) -> Self {
         let detail = format!("method {method} is not allowed for {path}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "Method not allowed",
+            detail,
+        )
     }
 
-    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(detail: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     pub(crate) fn unsupported_media_type(given: Option<&str>) -> Self {
-        let given = given.map_or_else(|| "content type is missing".to_owned(), |given| format!("content type is {given:?}"));
+        let given = given.map_or_else(
+            || "content type is missing".to_owned(),
+            |given| format!("content type is {given:?}"),
+        );
         let detail = format!("{given}, application/json is expected");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type", detail)
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Unsupported media type",
+            detail,
+        )
     }
 
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
         let detail = format!("the body is larger than {bytes_max} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large", detail)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "Body too large",
+            detail,
+        )
     }
 
     pub(crate) fn body_too_slow(limit: Duration) -> Self {
         let detail = format!("the body did not arrive within {} seconds", limit.as_secs());
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "Body too slow", detail)
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "Body too slow",
+            detail,
+        )
     }
 
     pub(crate) fn quota_exceeded(detail: String, retry_after: Duration) -> Self {
-        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Quota exceeded", detail);
-        Self { retry_after: Some(retry_after), ..error }
+        let error = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "quota_exceeded",
+            "Quota exceeded",
+            detail,
+        );
+        Self {
+            retry_after: Some(retry_after),
+            ..error
+        }
     }
 
     /// An error whose cause is ours and only ours to know.
     pub(crate) fn internal(cause: String) -> Self {
-        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", "the server failed");
-        Self { cause: Some(cause), ..error }
+        let error = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "the server failed",
+        );
+        Self {
+            cause: Some(cause.into()),
+            ..error
+        }
     }
 
     /// Returns the body. `expose` shows the cause.
@@ -134,7 +184,8 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let kind = error.kind();
         let (status, title) = status_and_title(kind);
-        let ours = status.is_server_error() && matches!(kind, ErrorKind::Storage | ErrorKind::Executor);
+        let ours =
+            status.is_server_error() && matches!(kind, ErrorKind::Storage | ErrorKind::Executor);
         let retry_after = error.retry_after();
         let detail = match (ours, retry_after) {
             (true, Some(_)) => format!("the {kind} is unavailable, try again later"),
@@ -142,13 +193,17 @@ impl From<Error> for ApiError {
             (false, _) => error.to_string(),
         };
         Self {
-            status: if retry_after.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { status },
+            status: if retry_after.is_some() {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                status
+            },
             code: kind.as_str(),
             title,
-            detail,
+            detail: detail.into(),
             problems: error.problems(),
             retry_after,
-            cause: ours.then(|| with_sources(&error)),
+            cause: ours.then(|| with_sources(&error).into()),
         }
     }
 }
@@ -158,7 +213,9 @@ const fn status_and_title(kind: ErrorKind) -> (StatusCode, &'static str) {
     match kind {
         ErrorKind::InvalidRequest => (StatusCode::BAD_REQUEST, "Invalid request"),
         ErrorKind::InvalidParameters => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid parameters"),
-        ErrorKind::AutomationNotPossible => (StatusCode::UNPROCESSABLE_ENTITY, "Automation not possible"),
+        ErrorKind::AutomationNotPossible => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "Automation not possible")
+        }
         ErrorKind::ScriptNotFound => (StatusCode::NOT_FOUND, "Script not found"),
         ErrorKind::NoScriptForCategory => (StatusCode::NOT_FOUND, "No script for this category"),
         ErrorKind::ExecutionNotFound => (StatusCode::NOT_FOUND, "Execution not found"),
@@ -220,7 +277,10 @@ mod tests {
             (ErrorKind::Executor, 500),
         ];
         for kind in ErrorKind::ALL {
-            let (_, status) = intended.iter().find(|(named, _)| *named == kind).expect("a kind is not in the table");
+            let (_, status) = intended
+                .iter()
+                .find(|(named, _)| *named == kind)
+                .expect("a kind is not in the table");
             let (mapped, title) = status_and_title(kind);
             assert_eq!(mapped.as_u16(), *status, "{kind}");
             assert_ne!(title, "Unmapped error", "{kind}");
@@ -229,7 +289,10 @@ mod tests {
 
     #[test]
     fn causes_of_ours_are_hidden_unless_exposed() {
-        let error = Error::from(StorageError::Unusable { backend: "sqlite", detail: "/var/lib/x.db is locked".into() });
+        let error = Error::from(StorageError::Unusable {
+            backend: "sqlite",
+            detail: "/var/lib/x.db is locked".into(),
+        });
         let api = ApiError::from(error);
         let hidden = serde_json::to_string(&api.body("r", false)).unwrap();
         assert!(!hidden.contains("x.db"), "{hidden}");
@@ -239,10 +302,15 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_503() {
-        let error = Error::from(StorageError::Unavailable { backend: "sqlite", detail: "disk full".into() });
+        let error = Error::from(StorageError::Unavailable {
+            backend: "sqlite",
+            detail: "disk full".into(),
+        });
         let api = ApiError::from(error);
         assert_eq!((api.status.as_u16(), api.code), (503, "storage"));
-        let error = Error::from(ExecutorError::Unavailable { detail: "no thread".into() });
+        let error = Error::from(ExecutorError::Unavailable {
+            detail: "no thread".into(),
+        });
         assert_eq!(ApiError::from(error).status.as_u16(), 503);
     }
 

@@ -53,7 +53,11 @@ impl RateLimiter {
     pub(crate) fn new(config: &HttpConfig) -> Option<Arc<Self>> {
         config.rate_limit.map(|limit| {
             let trusted_proxies = config.trusted_proxies.clone();
-            Arc::new(Self { limit, trusted_proxies, windows: Mutex::default() })
+            Arc::new(Self {
+                limit,
+                trusted_proxies,
+                windows: Mutex::default(),
+            })
         })
     }
 
@@ -61,7 +65,10 @@ impl RateLimiter {
         let now = Instant::now();
         let mut windows = self.windows.lock();
         make_room(&mut windows, client, now);
-        let fresh = Window { ends: now + self.limit.window, used: 0 };
+        let fresh = Window {
+            ends: now + self.limit.window,
+            used: 0,
+        };
         let window = windows.entry(client).or_insert(fresh);
         if window.ends <= now {
             *window = fresh;
@@ -85,15 +92,25 @@ fn make_room(windows: &mut HashMap<IpAddr, Window>, client: IpAddr, now: Instant
     if windows.len() < CLIENTS_MAX {
         return;
     }
-    let first = windows.iter().min_by_key(|(_, window)| window.ends).map(|(client, _)| *client);
+    let first = windows
+        .iter()
+        .min_by_key(|(_, window)| window.ends)
+        .map(|(client, _)| *client);
     if let Some(first) = first {
         windows.remove(&first);
     }
 }
 
 /// Counts a request, and refuses it if its client has used up its window.
-pub(crate) async fn limit(State(limiter): State<Arc<RateLimiter>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+pub(crate) async fn limit(
+    State(limiter): State<Arc<RateLimiter>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|ConnectInfo(peer)| peer.ip());
     let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let client = client_of(peer, request.headers(), &limiter.trusted_proxies);
     let standing = limiter.count(bucket_of(client));
@@ -110,7 +127,8 @@ pub(crate) async fn limit(State(limiter): State<Arc<RateLimiter>>, request: Requ
 
 fn tell(headers: &mut HeaderMap, limit: RateLimit, standing: Standing) {
     let policy = format!("{};w={}", limit.requests, limit.window.as_secs());
-    let policy = HeaderValue::from_str(&policy).expect("digits, a semicolon and letters are visible");
+    let policy =
+        HeaderValue::from_str(&policy).expect("digits, a semicolon and letters are visible");
     headers.insert(LIMIT, HeaderValue::from(limit.requests.get()));
     headers.insert(REMAINING, HeaderValue::from(standing.remaining));
     headers.insert(RESET, HeaderValue::from(standing.reset_seconds));
@@ -122,10 +140,15 @@ fn tell(headers: &mut HeaderMap, limit: RateLimit, standing: Standing) {
 fn client_of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = peer;
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let forwarded = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let entries: Vec<&str> = forwarded.flat_map(|value| value.split(',')).collect();
     for entry in entries.into_iter().rev() {
-        let Some(address) = forwarded_address(entry.trim()).filter(|_| is_trusted(client)) else { break };
+        let Some(address) = forwarded_address(entry.trim()).filter(|_| is_trusted(client)) else {
+            break;
+        };
         client = address;
     }
     client
@@ -133,15 +156,20 @@ fn client_of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
 
 /// Reads an entry of `X-Forwarded-For`; some proxies add the port.
 fn forwarded_address(entry: &str) -> Option<IpAddr> {
-    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
-    bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
+    let bare = entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(entry);
+    bare.parse()
+        .ok()
+        .or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// One household has a whole /64 of IPv6 addresses: it is one client.
 fn bucket_of(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        v4 => v4,
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -157,8 +185,12 @@ mod tests {
     use crate::config::{HttpConfig, RateLimit};
 
     fn limiter(requests: u32, seconds: u64) -> std::sync::Arc<RateLimiter> {
-        let limit = RateLimit::new(NonZeroU32::new(requests).unwrap(), Duration::from_secs(seconds));
-        let config = HttpConfig::new("http://localhost:3000".parse().unwrap()).with_rate_limit(Some(limit));
+        let limit = RateLimit::new(
+            NonZeroU32::new(requests).unwrap(),
+            Duration::from_secs(seconds),
+        );
+        let config =
+            HttpConfig::new("http://localhost:3000".parse().unwrap()).with_rate_limit(Some(limit));
         RateLimiter::new(&config).unwrap()
     }
 
@@ -171,12 +203,21 @@ mod tests {
         let limiter = limiter(2, 10);
         let (a, b) = (address("10.0.0.1"), address("10.0.0.2"));
         let first = limiter.count(a);
-        assert_eq!((first.remaining, first.reset_seconds, first.exceeded), (1, 10, false));
+        assert_eq!(
+            (first.remaining, first.reset_seconds, first.exceeded),
+            (1, 10, false)
+        );
         tokio::time::advance(Duration::from_millis(4500)).await;
         let second = limiter.count(a);
-        assert_eq!((second.remaining, second.reset_seconds, second.exceeded), (0, 6, false));
+        assert_eq!(
+            (second.remaining, second.reset_seconds, second.exceeded),
+            (0, 6, false)
+        );
         assert!(limiter.count(a).exceeded);
-        assert!(!limiter.count(b).exceeded, "another client has its own window");
+        assert!(
+            !limiter.count(b).exceeded,
+            "another client has its own window"
+        );
         tokio::time::advance(Duration::from_millis(5500)).await;
         assert_eq!(limiter.count(a).remaining, 1, "the window ended");
     }
@@ -185,11 +226,18 @@ mod tests {
     async fn the_table_of_clients_is_bounded() {
         let limiter = limiter(1, 60);
         for client in 0..CLIENTS_MAX + 500 {
-            limiter.count(IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(client).unwrap())));
+            limiter.count(IpAddr::V4(Ipv4Addr::from_bits(
+                u32::try_from(client).unwrap(),
+            )));
         }
         assert_eq!(limiter.windows.lock().len(), CLIENTS_MAX);
-        let newest = IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(CLIENTS_MAX + 499).unwrap()));
-        assert!(limiter.count(newest).exceeded, "the newest client is remembered");
+        let newest = IpAddr::V4(Ipv4Addr::from_bits(
+            u32::try_from(CLIENTS_MAX + 499).unwrap(),
+        ));
+        assert!(
+            limiter.count(newest).exceeded,
+            "the newest client is remembered"
+        );
     }
 
     #[test]
@@ -207,8 +255,15 @@ mod tests {
             ("::1", "[2001:db8::1]", "2001:db8::1"),
             ("10.0.0.1", "10.0.0.2, 10.0.0.3", "10.0.0.2"),
         ] {
-            let headers = HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), HeaderValue::from_static(forwarded))]);
-            assert_eq!(client_of(address(peer), &headers, &trusted), address(client), "{peer} {forwarded}");
+            let headers = HeaderMap::from_iter([(
+                "x-forwarded-for".parse().unwrap(),
+                HeaderValue::from_static(forwarded),
+            )]);
+            assert_eq!(
+                client_of(address(peer), &headers, &trusted),
+                address(client),
+                "{peer} {forwarded}"
+            );
         }
     }
 
@@ -218,13 +273,22 @@ mod tests {
         headers.append("x-forwarded-for", HeaderValue::from_static("1.1.1.1"));
         headers.append("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
         let trusted = ["10.0.0.1".parse().unwrap()];
-        assert_eq!(client_of(address("10.0.0.1"), &headers, &trusted), address("203.0.113.9"));
+        assert_eq!(
+            client_of(address("10.0.0.1"), &headers, &trusted),
+            address("203.0.113.9")
+        );
     }
 
     #[test]
     fn a_v6_household_is_one_client() {
-        assert_eq!(bucket_of(address("2001:db8::1")), bucket_of(address("2001:db8::ffff:1")));
-        assert_ne!(bucket_of(address("2001:db8::1")), bucket_of(address("2001:db8:0:1::1")));
+        assert_eq!(
+            bucket_of(address("2001:db8::1")),
+            bucket_of(address("2001:db8::ffff:1"))
+        );
+        assert_ne!(
+            bucket_of(address("2001:db8::1")),
+            bucket_of(address("2001:db8:0:1::1"))
+        );
         assert_eq!(bucket_of(address("::ffff:10.0.0.1")), address("10.0.0.1"));
     }
 }

@@ -1,7 +1,9 @@
 //! What request documents mean. Each problem is found and named, not only the first; unknown fields are
 //! ignored, since existing clients send more than is asked for. Who asks is never taken from a document.
 
-use automation_core::{Classification, Error, ExecuteRequest, ManualRequest, Problem, TestRequest, Ticket};
+use automation_core::{
+    Classification, Error, ExecuteRequest, ManualRequest, Problem, TestRequest, Ticket,
+};
 use serde_json::{Map, Value};
 
 use crate::document::Document;
@@ -12,14 +14,17 @@ pub(crate) fn execute(Document(fields): Document) -> Result<ExecuteRequest, Erro
     let ticket_id = fields.required("ticket_id", TEXT);
     let ticket = fields.required("ticket", OBJECT);
     let classification = fields.required("classification", OBJECT);
-    let classification = classification.and_then(|object| read_classification(object, &mut fields.problems));
+    let classification =
+        classification.and_then(|object| read_classification(object, &mut fields.problems));
     let ticket = match (ticket_id, ticket) {
         (Some(id), Some(ticket)) => read_ticket(&id, ticket, &mut fields.problems),
         _ => None,
     };
     let problems = fields.problems;
     match (ticket, classification) {
-        (Some(ticket), Some(classification)) if problems.is_empty() => Ok(ExecuteRequest::new(ticket, classification)),
+        (Some(ticket), Some(classification)) if problems.is_empty() => {
+            Ok(ExecuteRequest::new(ticket, classification))
+        }
         _ => Err(Error::InvalidRequest { problems }),
     }
 }
@@ -47,17 +52,32 @@ pub(crate) fn manual(Document(fields): Document) -> Result<ManualRequest, Error>
 /// Reads the document of `POST /automation/test`; without one the script is the engine's choice.
 pub(crate) fn test(document: Option<Document>) -> Result<TestRequest, Error> {
     let mut request = TestRequest::default();
-    let Some(Document(fields)) = document else { return Ok(request) };
+    let Some(Document(fields)) = document else {
+        return Ok(request);
+    };
     let mut fields = Fields::new("", fields);
     request.script_name = fields.optional("script_name", TEXT);
-    if fields.problems.is_empty() { Ok(request) } else { Err(Error::InvalidRequest { problems: fields.problems }) }
+    if fields.problems.is_empty() {
+        Ok(request)
+    } else {
+        Err(Error::InvalidRequest {
+            problems: fields.problems,
+        })
+    }
 }
 
 /// The ticket's own id may be left out; if it is there, it has to be the one that is asked for.
-fn read_ticket(id: &str, mut ticket: Map<String, Value>, problems: &mut Vec<Problem>) -> Option<Ticket> {
+fn read_ticket(
+    id: &str,
+    mut ticket: Map<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> Option<Ticket> {
     let own = ticket.entry("id").or_insert_with(|| Value::from(id));
     if own.as_str() != Some(id) {
-        problems.push(Problem::new("/ticket/id", format!("is {own}, and ticket_id is {id:?}")));
+        problems.push(Problem::new(
+            "/ticket/id",
+            format!("is {own}, and ticket_id is {id:?}"),
+        ));
         return None;
     }
     match Ticket::from_fields(ticket) {
@@ -70,7 +90,10 @@ fn read_ticket(id: &str, mut ticket: Map<String, Value>, problems: &mut Vec<Prob
     }
 }
 
-fn read_classification(object: Map<String, Value>, problems: &mut Vec<Problem>) -> Option<Classification> {
+fn read_classification(
+    object: Map<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> Option<Classification> {
     let mut fields = Fields::new("/classification", object);
     let category = fields.required("category", TEXT);
     let automation_possible = fields.required("automation_possible", BOOLEAN);
@@ -106,7 +129,11 @@ struct Fields {
 
 impl Fields {
     const fn new(pointer: &'static str, values: Map<String, Value>) -> Self {
-        Self { pointer, values, problems: Vec::new() }
+        Self {
+            pointer,
+            values,
+            problems: Vec::new(),
+        }
     }
 
     fn required<T>(&mut self, name: &str, kind: Kind<T>) -> Option<T> {
@@ -137,7 +164,8 @@ impl Fields {
     }
 
     fn problem(&mut self, name: &str, detail: String) {
-        self.problems.push(Problem::new(format!("{}/{name}", self.pointer), detail));
+        self.problems
+            .push(Problem::new(format!("{}/{name}", self.pointer), detail));
     }
 }
 
@@ -149,38 +177,68 @@ mod tests {
     use super::{Document, execute, manual, test};
 
     fn document(value: Value) -> Document {
-        Document(value.as_object().unwrap().clone())
+        match value {
+            Value::Object(fields) => Document(fields),
+            other => panic!("{other} is not an object"),
+        }
     }
 
     fn pointers<T: std::fmt::Debug>(result: Result<T, Error>) -> Vec<String> {
-        result.unwrap_err().problems().into_iter().map(|problem| problem.pointer).collect()
+        result
+            .unwrap_err()
+            .problems()
+            .into_iter()
+            .map(|problem| problem.pointer)
+            .collect()
     }
 
     #[test]
     fn every_missing_field_is_named() {
-        assert_eq!(pointers(execute(document(json!({})))), ["/ticket_id", "/ticket", "/classification"]);
         assert_eq!(
-            pointers(execute(document(json!({"ticket_id": "T", "ticket": {}, "classification": {}})))),
-            ["/classification/category", "/classification/automation_possible"]
+            pointers(execute(document(json!({})))),
+            ["/ticket_id", "/ticket", "/classification"]
         );
-        assert_eq!(pointers(manual(document(json!({"parameters": 1, "ticket_id": 2})))), ["/script_name", "/parameters", "/ticket_id"]);
-        assert_eq!(pointers(test(Some(document(json!({"script_name": 1}))))), ["/script_name"]);
+        assert_eq!(
+            pointers(execute(document(
+                json!({"ticket_id": "T", "ticket": {}, "classification": {}})
+            ))),
+            [
+                "/classification/category",
+                "/classification/automation_possible"
+            ]
+        );
+        assert_eq!(
+            pointers(manual(document(json!({"parameters": 1, "ticket_id": 2})))),
+            ["/script_name", "/parameters", "/ticket_id"]
+        );
+        assert_eq!(
+            pointers(test(Some(document(json!({"script_name": 1}))))),
+            ["/script_name"]
+        );
     }
 
     #[test]
     fn automation_possible_is_a_boolean_and_nothing_like_one() {
         for possible in [json!("true"), json!(1), json!(null), json!([])] {
-            let classification = json!({"category": "Device Slow", "automation_possible": possible});
+            let classification =
+                json!({"category": "Device Slow", "automation_possible": possible});
             let fields = json!({"ticket_id": "T", "ticket": {}, "classification": classification});
-            assert_eq!(pointers(execute(document(fields))), ["/classification/automation_possible"], "{possible}");
+            assert_eq!(
+                pointers(execute(document(fields))),
+                ["/classification/automation_possible"],
+                "{possible}"
+            );
         }
     }
 
     #[test]
     fn the_tickets_own_id_is_the_ticket_id() {
         let with_id = |ticket: Value| {
-            let classification = json!({"category": "Device Slow", "automation_possible": true, "model": "x"});
-            execute(document(json!({"ticket_id": "T-1", "ticket": ticket, "classification": classification, "extra": 1})))
+            let classification =
+                json!({"category": "Device Slow", "automation_possible": true, "model": "x"});
+            execute(document(
+                json!({"ticket_id": "T-1", "ticket": ticket, "classification": classification, "extra": 1}),
+            ))
         };
         let request = with_id(json!({"issue_text": "slow"})).unwrap();
         assert_eq!((request.ticket.id(), request.actor), ("T-1", None));
@@ -196,13 +254,20 @@ mod tests {
         for id in ["", " x", "a\u{0}b", &"x".repeat(129)] {
             let classification = json!({"category": "Device Slow", "automation_possible": true});
             let fields = json!({"ticket_id": id, "ticket": {}, "classification": classification});
-            assert_eq!(pointers(execute(document(fields))), ["/ticket_id"], "{id:?}");
+            assert_eq!(
+                pointers(execute(document(fields))),
+                ["/ticket_id"],
+                "{id:?}"
+            );
         }
     }
 
     #[test]
     fn an_actor_in_a_document_is_nobody() {
-        let request = manual(document(json!({"script_name": "x.py", "actor": "root", "ticket_id": null}))).unwrap();
+        let request = manual(document(
+            json!({"script_name": "x.py", "actor": "root", "ticket_id": null}),
+        ))
+        .unwrap();
         assert_eq!((request.actor, request.ticket_id), (None, None));
         assert_eq!(test(None).unwrap(), automation_core::TestRequest::default());
     }

@@ -3,7 +3,6 @@
 //! `axum::serve` installs no timer, so that hyper's own deadline for headers never fires.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,9 +14,9 @@ use axum::extract::ConnectInfo;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -58,7 +57,12 @@ impl Default for ConnectionLimits {
 ///
 /// Returns when the last connection is closed; whoever can't wait drops the future, which closes the rest.
 /// Requests carry their client's address as [`ConnectInfo<SocketAddr>`].
-pub async fn serve(listener: TcpListener, app: Router, limits: ConnectionLimits, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: ConnectionLimits,
+    stop: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let by_address = Arc::new(ByAddress::new(&limits));
     let graceful = GracefulShutdown::new();
@@ -72,7 +76,9 @@ pub async fn serve(listener: TcpListener, app: Router, limits: ConnectionLimits,
         while tasks.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer, place)) => {
-                let Some(counted) = by_address.enter(peer.ip()) else { continue };
+                let Some(counted) = by_address.enter(peer.ip()) else {
+                    continue;
+                };
                 let connection = graceful.watch(connection(stream, peer, app.clone(), &limits));
                 tasks.spawn(async move {
                     let _held = (place, counted);
@@ -96,7 +102,10 @@ async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // Answers are small and written whole: waiting for more to send would only delay them.
     stream.set_nodelay(true)?;
@@ -108,7 +117,7 @@ fn connection(
     peer: SocketAddr,
     app: Router,
     limits: &ConnectionLimits,
-) -> http1::Connection<TokioIo<TcpStream>, impl HttpService<Incoming, ResBody = axum::body::Body, Error = Infallible> + use<>> {
+) -> impl GracefulConnection<Error = hyper::Error> + Send + use<> {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         app.clone().oneshot(request)
@@ -129,7 +138,11 @@ struct ByAddress {
 
 impl ByAddress {
     fn new(limits: &ConnectionLimits) -> Self {
-        Self { counts: Mutex::default(), max: limits.per_address_max, exempt: limits.trusted_proxies.clone() }
+        Self {
+            counts: Mutex::default(),
+            max: limits.per_address_max,
+            exempt: limits.trusted_proxies.clone(),
+        }
     }
 
     /// Counts a connection until the answer is dropped; `None` when its address has too many.
@@ -137,12 +150,16 @@ impl ByAddress {
         let address = address.to_canonical();
         let mut counts = self.counts.lock();
         let count = counts.entry(address).or_default();
-        let exempt = address.is_loopback() || self.exempt.iter().any(|network| network.contains(address));
+        let exempt =
+            address.is_loopback() || self.exempt.iter().any(|network| network.contains(address));
         if *count >= self.max && !exempt {
             return None;
         }
         *count += 1;
-        Some(Counted { by_address: Arc::clone(self), address })
+        Some(Counted {
+            by_address: Arc::clone(self),
+            address,
+        })
     }
 }
 
@@ -172,7 +189,11 @@ mod tests {
     #[test]
     fn an_address_has_so_many_connections_and_gets_them_back() {
         let proxy = "10.0.0.1".parse().unwrap();
-        let limits = ConnectionLimits { per_address_max: 2, trusted_proxies: vec![proxy], ..ConnectionLimits::default() };
+        let limits = ConnectionLimits {
+            per_address_max: 2,
+            trusted_proxies: vec![proxy],
+            ..ConnectionLimits::default()
+        };
         let counts = Arc::new(ByAddress::new(&limits));
         let client = "192.0.2.1".parse().unwrap();
         let held = [counts.enter(client), counts.enter(client)];
@@ -182,9 +203,14 @@ mod tests {
         drop(held);
         assert!(counts.enter(client).is_some());
         for exempt in ["127.0.0.1", "::1", "10.0.0.1", "::ffff:127.0.0.1"] {
-            let held: Vec<_> = (0..5).map(|_| counts.enter(exempt.parse().unwrap())).collect();
+            let held: Vec<_> = (0..5)
+                .map(|_| counts.enter(exempt.parse().unwrap()))
+                .collect();
             assert!(held.iter().all(Option::is_some), "{exempt}");
         }
-        assert!(counts.counts.lock().is_empty(), "nothing is remembered of those who left");
+        assert!(
+            counts.counts.lock().is_empty(),
+            "nothing is remembered of those who left"
+        );
     }
 }

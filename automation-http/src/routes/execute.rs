@@ -9,7 +9,10 @@ use crate::dto::{Envelope, RunDto};
 use crate::error::ApiResult;
 use crate::request;
 
-pub(super) async fn execute(State(automation): State<Automation>, document: Document) -> ApiResult<Envelope<RunDto>> {
+pub(super) async fn execute(
+    State(automation): State<Automation>,
+    document: Document,
+) -> ApiResult<Envelope<RunDto>> {
     let execution = automation.execute(request::execute(document)?).await?;
     let message = message_of("Automation", "completed successfully", &execution);
     Ok(Envelope::new(RunDto::from(execution), message))

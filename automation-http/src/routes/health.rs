@@ -1,26 +1,26 @@
 //! `GET /health`: whether runs can be accepted and executed now. 503 when not, for monitors that read no body.
 
-use std::sync::Arc;
-
-use automation_core::Automation;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::config::HttpConfig;
+use super::Shared;
 use crate::dto::{HealthDto, timestamp};
 
 /// The name under which clients know the service.
 const SERVICE: &str = "automation-executor";
 
-pub(super) async fn health(State(automation): State<Automation>, State(config): State<Arc<HttpConfig>>) -> Response {
+pub(super) async fn health(State(Shared { automation, config }): State<Shared>) -> Response {
     let health = automation.health().await;
     if let Some(cause) = &health.storage_error {
         tracing::warn!(cause, "the storage does not answer");
     }
-    let (status, word) =
-        if health.is_ready() { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "unhealthy") };
+    let (status, word) = if health.is_ready() {
+        (StatusCode::OK, "healthy")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+    };
     let body = HealthDto {
         status: word,
         timestamp: timestamp(config.clock.now()),

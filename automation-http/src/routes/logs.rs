@@ -28,14 +28,18 @@ pub(super) async fn logs(
     ticket_id: Result<Path<String>, PathRejection>,
     parameters: Result<Query<LogsParameters>, QueryRejection>,
 ) -> ApiResult<Envelope<Vec<LogDto>>> {
-    let Path(ticket_id) = ticket_id.map_err(|rejection| refused("/ticket_id", &rejection.body_text()))?;
+    let Path(ticket_id) =
+        ticket_id.map_err(|rejection| refused("/ticket_id", &rejection.body_text()))?;
     let Query(parameters) = parameters.map_err(|rejection| refused("", &rejection.body_text()))?;
     let page = parameters.page()?;
     let mut query = LogsQuery::new(&ticket_id);
     query.statuses = parameters.statuses()?;
     query.script_name = parameters.script;
     let listing = automation.logs(query, page).await?;
-    let message = format!("Found {} automation logs for ticket {ticket_id}", listing.items.len());
+    let message = format!(
+        "Found {} automation logs for ticket {ticket_id}",
+        listing.items.len()
+    );
     let next = listing.next.map(|cursor| Value::from(cursor.as_str()));
     let rows = listing.items.into_iter().map(LogDto::from).collect();
     Ok(Envelope::new(rows, message).with("next_cursor", next))
@@ -49,7 +53,12 @@ impl LogsParameters {
                 .parse()
                 .ok()
                 .filter(|rows| (1..=PAGE_ROWS_MAX).contains(rows))
-                .ok_or_else(|| refused("/limit", &format!("is {text:?}, 1 to {PAGE_ROWS_MAX} is allowed")))?,
+                .ok_or_else(|| {
+                    refused(
+                        "/limit",
+                        &format!("is {text:?}, 1 to {PAGE_ROWS_MAX} is allowed"),
+                    )
+                })?,
         };
         let page = Page::first(rows_max);
         Ok(match &self.cursor {
@@ -61,7 +70,12 @@ impl LogsParameters {
     fn statuses(&self) -> ApiResult<Vec<Status>> {
         let words = self.status.iter().flat_map(|words| words.split(','));
         let status = |word: &str| {
-            let expected = || format!("has {word:?}, {} are allowed", Status::ALL.map(Status::as_str).join(", "));
+            let expected = || {
+                format!(
+                    "has {word:?}, {} are allowed",
+                    Status::ALL.map(Status::as_str).join(", ")
+                )
+            };
             Status::from_word(word).ok_or_else(|| refused("/status", &expected()))
         };
         words.map(status).collect()

@@ -7,6 +7,10 @@ use crate::dto::{Envelope, PythonDto};
 
 pub(super) async fn python_check(State(automation): State<Automation>) -> Envelope<PythonDto> {
     let executor = automation.health().await.executor;
-    let message = if executor.available { "Python is available" } else { "Python is not available" };
+    let message = if executor.available {
+        "Python is available"
+    } else {
+        "Python is not available"
+    };
     Envelope::new(PythonDto::from(executor), message)
 }

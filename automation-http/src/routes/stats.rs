@@ -21,14 +21,19 @@ pub(super) async fn stats(
     State(automation): State<Automation>,
     parameters: Result<Query<StatsParameters>, QueryRejection>,
 ) -> ApiResult<Envelope<StatsDto>> {
-    let refused = |pointer: &str, detail: String| ApiError::invalid_request(vec![Problem::new(pointer, detail)]);
+    let refused = |pointer: &str, detail: String| {
+        ApiError::invalid_request(vec![Problem::new(pointer, detail)])
+    };
     let Query(parameters) = parameters.map_err(|rejection| refused("", rejection.body_text()))?;
     let mut query = StatsQuery::default();
     query.since = match parameters.since {
         None => None,
-        Some(text) => Some(
-            day(&text).ok_or_else(|| refused("/since", format!("is {text:?}, a day such as 2026-01-31 is expected")))?,
-        ),
+        Some(text) => Some(day(&text).ok_or_else(|| {
+            refused(
+                "/since",
+                format!("is {text:?}, a day such as 2026-01-31 is expected"),
+            )
+        })?),
     };
     query.script_name = parameters.script;
     let stats = automation.stats(query).await?;
@@ -49,7 +54,15 @@ mod tests {
     #[test]
     fn a_day_has_one_form() {
         assert!(day("2026-01-31").is_some());
-        for text in ["", "2026-1-31", "2026-02-30", "+2026-01-31", "2026-01-31T00:00:00Z", "31.01.2026", " 2026-01-31"] {
+        for text in [
+            "",
+            "2026-1-31",
+            "2026-02-30",
+            "+2026-01-31",
+            "2026-01-31T00:00:00Z",
+            "31.01.2026",
+            " 2026-01-31",
+        ] {
             assert_eq!(day(text), None, "{text:?}");
         }
     }
