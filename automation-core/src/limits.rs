@@ -24,6 +24,10 @@ pub const SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
 pub const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Memory a script gets unless its metadata says otherwise, in MiB.
 pub const SCRIPT_MEMORY_MB: u64 = 512;
+/// Most memory a script's metadata may ask for, in MiB: 1 TiB, so that its bytes fit any integer type.
+pub const SCRIPT_MEMORY_MB_MAX: u64 = 1024 * 1024;
+/// Problems with one request that are listed; a hostile body has thousands.
+pub const PROBLEMS_MAX: usize = 50;
 
 /// Runs that may be dispatched at once; they may wait for a worker thread (promise P2).
 pub const EXECUTIONS_MAX: usize = 256;

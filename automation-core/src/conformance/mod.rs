@@ -1,1 +1,3 @@
 //! The suites that every [`Storage`](crate::Storage) and [`Executor`](crate::Executor) must pass.
+
+pub mod storage;

@@ -1,1 +1,390 @@
-//! The life of one run.
+//! The life of one run: the only place that orders storage, executor and parser calls.
+//!
+//! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
+//! its terminal status, `host` is what the script talks to meanwhile, `watch` lets others follow, `recovery`
+//! ends what an earlier process left open.
+
+mod gate;
+mod host;
+mod life;
+mod plan;
+mod recovery;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use self::gate::Gate;
+use self::host::{LiveRun, Stop};
+use self::plan::Plan;
+pub use self::watch::{Update, Watch};
+use crate::automation::Health;
+use crate::clock::Clock;
+use crate::error::{BuildError, Error, Result};
+use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
+use crate::executor::{Executor, ExecutorError};
+use crate::parser::OutputParser;
+use crate::request::{
+    Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
+    TestRequest, Ticket, validate_ticket_id,
+};
+use crate::script::{Diagnostic, Isolation, Script, ScriptIndex, ScriptRegistry, Severity};
+use crate::secret::SecretSource;
+use crate::stats::Stats;
+use crate::storage::{ExecutionQuery, Storage, StorageError};
+
+/// What the engine is made of.
+pub(crate) struct Parts {
+    pub(crate) scripts: ScriptRegistry,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) isolated_executor: Option<Arc<dyn Executor>>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) parser: Arc<dyn OutputParser>,
+    pub(crate) secrets: Arc<dyn SecretSource>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Handle,
+}
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) executions_max: usize,
+    pub(crate) queue_max: usize,
+    pub(crate) lease: Duration,
+}
+
+pub(crate) struct Engine {
+    parts: Parts,
+    settings: Settings,
+    instance: InstanceId,
+    ids: Mutex<ContextV7>,
+    gate: Gate,
+    live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
+    stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
+    accepting: AtomicBool,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("instance", &self.instance)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
+        inspect_scripts(&parts)?;
+        let engine = Arc::new(Self {
+            gate: Gate::new(settings.executions_max, settings.queue_max),
+            instance: InstanceId::new(Uuid::now_v7().to_string()),
+            ids: Mutex::new(ContextV7::new()),
+            live: Mutex::default(),
+            stored_versions: Mutex::default(),
+            accepting: AtomicBool::new(true),
+            tasks: TaskTracker::new(),
+            parts,
+            settings,
+        });
+        recovery::spawn(&engine);
+        Ok(engine)
+    }
+
+    /// Returns the present time, as exact as every backend keeps it.
+    fn now(&self) -> DateTime<Utc> {
+        self.parts.clock.now().trunc_subsecs(6)
+    }
+
+    fn next_id(&self, now: DateTime<Utc>) -> ExecutionId {
+        let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+        let timestamp =
+            Timestamp::from_unix(&*self.ids.lock(), seconds, now.timestamp_subsec_nanos());
+        ExecutionId::from_uuid(Uuid::new_v7(timestamp))
+    }
+
+    fn lease_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + self.settings.lease
+    }
+
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        request: ExecuteRequest,
+    ) -> Result<Execution> {
+        let plan = self.plan_ticket(request)?;
+        self.accept(tenant, plan).await
+    }
+
+    pub(crate) async fn manual(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        request: ManualRequest,
+    ) -> Result<Execution> {
+        let plan = self.plan_manual(request)?;
+        self.accept(tenant, plan).await
+    }
+
+    pub(crate) async fn test(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        request: TestRequest,
+    ) -> Result<Execution> {
+        let plan = self.plan_test(request)?;
+        self.accept(tenant, plan).await
+    }
+
+    /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
+    async fn accept(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+        if !self.accepting.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let executor = self.executor_of(&plan.script)?;
+        let place = self.gate.enter()?;
+        let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, executor);
+        let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
+        task.await.unwrap_or_else(|panic| {
+            Err(ExecutorError::Internal {
+                detail: format!("the run's task ended early: {panic}"),
+            }
+            .into())
+        })
+    }
+
+    fn executor_of(&self, script: &Script) -> Result<Arc<dyn Executor>> {
+        match (script.metadata().isolation, &self.parts.isolated_executor) {
+            (Isolation::InProcess, _) => Ok(Arc::clone(&self.parts.executor)),
+            (Isolation::Process, Some(isolated)) => Ok(Arc::clone(isolated)),
+            (Isolation::Process, None) => Err(Error::Unsupported {
+                what: format!(
+                    "script {:?} asks for isolation = \"process\" and there is no isolated executor",
+                    script.name()
+                ),
+            }),
+        }
+    }
+
+    pub(crate) fn route(
+        &self,
+        ticket: &Ticket,
+        classification: &Classification,
+    ) -> Result<(Route, Arc<Script>)> {
+        plan::route(&self.scripts(), ticket, classification)
+    }
+
+    pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {
+        self.parts
+            .storage
+            .get(tenant, id)
+            .await
+            .map_err(|error| match error {
+                StorageError::NotFound { .. } => Error::ExecutionNotFound { id },
+                other => other.into(),
+            })
+    }
+
+    pub(crate) async fn cancel(
+        &self,
+        tenant: &TenantId,
+        id: ExecutionId,
+        actor: Option<&str>,
+    ) -> Result<Execution> {
+        let stop = Stop::Cancel {
+            actor: actor.map(ToOwned::to_owned),
+        };
+        if let Some(run) = self.live_run(tenant, id) {
+            let ended = run.subscribe();
+            run.stop(stop);
+            watch::wait_for_end(ended).await;
+        }
+        let execution = self.get(tenant, id).await?;
+        if !execution.status.is_terminal() {
+            return Err(Error::Conflict {
+                detail: format!(
+                    "execution {id} is held by another instance, or its end is not recorded yet"
+                ),
+            });
+        }
+        Ok(execution)
+    }
+
+    pub(crate) async fn watch(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        id: ExecutionId,
+    ) -> Result<Watch> {
+        let live = self.live_run(tenant, id).map(|run| run.subscribe());
+        self.get(tenant, id).await?;
+        Ok(Watch::new(Arc::clone(self), tenant.clone(), id, live))
+    }
+
+    fn live_run(&self, tenant: &TenantId, id: ExecutionId) -> Option<Arc<LiveRun>> {
+        self.live
+            .lock()
+            .get(&id)
+            .filter(|run| run.tenant() == tenant)
+            .cloned()
+    }
+
+    pub(crate) async fn logs(
+        &self,
+        tenant: &TenantId,
+        query: LogsQuery,
+        page: Page,
+    ) -> Result<Listing<Execution>> {
+        validate_ticket_id(&query.ticket_id)
+            .map_err(|detail| Error::invalid_request("/ticket_id", detail))?;
+        let unfiltered =
+            query.statuses.is_empty() && query.script_name.is_none() && page.after.is_none();
+        let wanted = ExecutionQuery {
+            ticket_id: Some(query.ticket_id.clone()),
+            script_name: query.script_name,
+            statuses: query.statuses,
+            ..ExecutionQuery::of(tenant.clone())
+        };
+        let rows = self.list(&wanted, &page).await?;
+        if rows.items.is_empty() {
+            let known = !unfiltered && self.ticket_is_known(tenant, &query.ticket_id).await?;
+            if !known {
+                return Err(Error::TicketNotFound {
+                    ticket_id: query.ticket_id,
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn ticket_is_known(&self, tenant: &TenantId, ticket_id: &str) -> Result<bool> {
+        let any = ExecutionQuery {
+            ticket_id: Some(ticket_id.to_owned()),
+            without_output: true,
+            ..ExecutionQuery::of(tenant.clone())
+        };
+        Ok(!self.list(&any, &Page::first(1)).await?.items.is_empty())
+    }
+
+    async fn list(&self, query: &ExecutionQuery, page: &Page) -> Result<Listing<Execution>> {
+        self.parts
+            .storage
+            .list(query, page)
+            .await
+            .map_err(|error| match error {
+                StorageError::InvalidCursor { .. } => {
+                    Error::invalid_request("/cursor", error.to_string())
+                }
+                other => other.into(),
+            })
+    }
+
+    pub(crate) async fn stats(&self, query: StatsQuery) -> Result<Stats> {
+        Ok(self.parts.storage.stats(&query).await?)
+    }
+
+    pub(crate) fn scripts(&self) -> Arc<ScriptIndex> {
+        self.parts.scripts.index()
+    }
+
+    pub(crate) fn script(&self, name: &str) -> Result<Arc<Script>> {
+        plan::script(&self.scripts(), name)
+    }
+
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Arc<ScriptIndex>> {
+        let engine = Arc::clone(self);
+        let inspected = self
+            .parts
+            .runtime
+            .spawn_blocking(move || inspect_scripts(&engine.parts))
+            .await;
+        match inspected {
+            Ok(Ok(())) => Ok(self.scripts()),
+            Ok(Err(BuildError::Executor(error))) => Err(error.into()),
+            Ok(Err(error)) => Err(Error::Unsupported {
+                what: error.to_string(),
+            }),
+            Err(panic) => Err(ExecutorError::Internal {
+                detail: panic.to_string(),
+            }
+            .into()),
+        }
+    }
+
+    pub(crate) async fn health(&self) -> Health {
+        let executor = self.parts.executor.health().await;
+        let (storage, storage_error) = match self.parts.storage.health().await {
+            Ok(place) => (Some(place), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let (running, queued) = self.gate.load();
+        let accepting = self.accepting.load(Ordering::Acquire);
+        Health {
+            executor,
+            storage,
+            storage_error,
+            running,
+            queued,
+            accepting,
+        }
+    }
+
+    pub(crate) async fn shutdown(&self, grace: Duration) -> Result<()> {
+        if !self.accepting.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.gate.close();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            for run in self.live.lock().values() {
+                run.stop(Stop::Shutdown);
+            }
+            // The executor answers within its own bound after a stop; a storage that is down may not.
+            let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+        }
+        let executor = self.parts.executor.shutdown(Duration::ZERO).await;
+        if let Some(isolated) = &self.parts.isolated_executor {
+            isolated.shutdown(Duration::ZERO).await?;
+        }
+        self.parts.storage.close().await?;
+        Ok(executor?)
+    }
+}
+
+/// Reads the scripts again and lets their executors look at them.
+fn inspect_scripts(parts: &Parts) -> Result<(), BuildError> {
+    let failure = Mutex::new(None);
+    parts.scripts.refresh(&|script: &Script| {
+        let isolated = parts
+            .isolated_executor
+            .as_ref()
+            .filter(|_| script.metadata().isolation == Isolation::Process);
+        match isolated.unwrap_or(&parts.executor).inspect(script) {
+            Ok(inspection) => inspection.diagnostics,
+            Err(error) => {
+                let message = error.to_string();
+                failure.lock().get_or_insert(error);
+                vec![Diagnostic {
+                    severity: Severity::Error,
+                    file: script.name().to_owned(),
+                    line: None,
+                    column: None,
+                    message,
+                }]
+            }
+        }
+    })?;
+    failure
+        .into_inner()
+        .map_or(Ok(()), |error| Err(BuildError::Executor(error)))
+}
