@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use automation_core::{Problem, json};
+use automation_core::Problem;
+use automation_core::json::{self, JsonErrorKind};
+use automation_core::limits::JSON_BYTES_MAX;
 use axum::body::{HttpBody, to_bytes};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -11,8 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ApiResult};
 
-/// Largest body: what the JSON profile lets in, and as much again for whitespace around it.
-pub(crate) const BODY_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of a body that are read at most: past this one nobody needs to know how long it is.
+const BODY_BYTES_MAX: usize = 2 * JSON_BYTES_MAX;
 
 /// A body that takes longer holds its connection for nothing.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
@@ -57,11 +59,12 @@ async fn read(request: Request) -> ApiResult<Document> {
                 malformed("the body ended early")
             }
         })?;
-    match json::read(&bytes) {
-        Ok(Value::Object(object)) => Ok(Document(object)),
-        Ok(_) => Err(malformed("must be a JSON object")),
-        Err(error) => Err(malformed(error.to_string())),
-    }
+    json::read_object(&bytes)
+        .map(Document)
+        .map_err(|error| match error.kind {
+            JsonErrorKind::TooLong => ApiError::body_too_large(JSON_BYTES_MAX),
+            _ => malformed(error.to_string()),
+        })
 }
 
 fn malformed(detail: impl Into<String>) -> ApiError {

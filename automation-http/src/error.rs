@@ -201,11 +201,22 @@ impl From<Error> for ApiError {
             code: kind.as_str(),
             title,
             detail: detail.into(),
-            problems: error.problems(),
+            problems: problems_in_document(&error),
             retry_after,
             cause: ours.then(|| with_sources(&error).into()),
         }
     }
+}
+
+/// Returns what is wrong, with pointers into the request's document: a schema knows only the parameters.
+fn problems_in_document(error: &Error) -> Vec<Problem> {
+    let mut problems = error.problems();
+    if matches!(error, Error::InvalidParameters { .. }) {
+        for problem in &mut problems {
+            problem.pointer.insert_str(0, "/parameters");
+        }
+    }
+    problems
 }
 
 /// Returns a kind's status, for errors that do not pass by themselves, and its title.
