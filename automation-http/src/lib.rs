@@ -23,6 +23,18 @@ pub use serve::{ConnectionLimits, serve};
 use automation_core::Automation;
 use axum::Router;
 
+/// The routes of the interface, as methods and paths; `{name}` stands for one segment.
+pub const ROUTES: [(&str, &str); 8] = [
+    ("POST", "/api/automation/execute"),
+    ("POST", "/api/automation/manual"),
+    ("POST", "/api/automation/test"),
+    ("GET", "/api/automation/logs/{ticket_id}"),
+    ("GET", "/api/automation/stats"),
+    ("GET", "/api/automation/scripts"),
+    ("GET", "/api/automation/python/check"),
+    ("GET", "/health"),
+];
+
 /// Returns the router that answers for `automation`.
 ///
 /// The address of a client is taken from the request's
