@@ -17,7 +17,7 @@ impl Redactor {
     /// x
     pub fn value(&self, _v: &mut Value) {}
     /// x
-    pub fn truncated_text(&self, t: &str, _g: Option<usize>) -> String {
+    pub fn truncated_text(&self, t: &str, _g: Option<std::ops::Range<usize>>) -> String {
         t.to_owned()
     }
 }

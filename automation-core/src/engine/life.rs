@@ -499,7 +499,7 @@ fn masked(script: &Script, parameters: &Map<String, Value>) -> Map<String, Value
     script.parameters().mask(parameters)
 }
 
-fn redact_text(redactor: &Redactor, text: String, gap: Option<usize>) -> String {
+fn redact_text(redactor: &Redactor, text: String, gap: Option<std::ops::Range<usize>>) -> String {
     if redactor.is_empty() {
         return text;
     }
