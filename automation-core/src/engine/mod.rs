@@ -37,7 +37,7 @@ use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket, validate_ticket_id,
 };
-use crate::script::{Diagnostic, Isolation, Script, ScriptIndex, ScriptRegistry, Severity};
+use crate::script::{Isolation, Script, ScriptIndex, ScriptRegistry};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
 use crate::storage::{ExecutionQuery, Storage, StorageError};
@@ -306,7 +306,7 @@ impl Engine {
             .spawn_blocking(move || inspect_scripts(&engine.parts))
             .await;
         match inspected {
-            Ok(Ok(())) => Ok(self.scripts()),
+            Ok(Ok(index)) => Ok(index),
             Ok(Err(BuildError::Executor(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::Unsupported {
                 what: error.to_string(),
@@ -361,30 +361,12 @@ impl Engine {
     }
 }
 
-/// Reads the scripts again and lets their executors look at them.
-fn inspect_scripts(parts: &Parts) -> Result<(), BuildError> {
-    let failure = Mutex::new(None);
-    parts.scripts.refresh(&|script: &Script| {
-        let isolated = parts
-            .isolated_executor
-            .as_ref()
-            .filter(|_| script.metadata().isolation == Isolation::Process);
-        match isolated.unwrap_or(&parts.executor).inspect(script) {
-            Ok(inspection) => inspection.diagnostics,
-            Err(error) => {
-                let message = error.to_string();
-                failure.lock().get_or_insert(error);
-                vec![Diagnostic {
-                    severity: Severity::Error,
-                    file: script.name().to_owned(),
-                    line: None,
-                    column: None,
-                    message,
-                }]
-            }
-        }
-    })?;
-    failure
-        .into_inner()
-        .map_or(Ok(()), |error| Err(BuildError::Executor(error)))
+/// Reads the scripts again and lets their executors look at them; the former scripts stay when one can't.
+fn inspect_scripts(parts: &Parts) -> Result<Arc<ScriptIndex>, BuildError> {
+    parts.scripts.refresh(|script| {
+        let isolated = parts.isolated_executor.as_ref();
+        let isolated = isolated.filter(|_| script.metadata().isolation == Isolation::Process);
+        let inspection = isolated.unwrap_or(&parts.executor).inspect(script)?;
+        Ok(inspection.diagnostics)
+    })
 }

@@ -59,7 +59,7 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|name| (strsim::osa_distance(&word, &plain(name)), *name))
-        .filter(|(distance, name)| *distance <= name.len().div_ceil(4))
+        .filter(|(distance, name)| *distance <= name.len() / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }

@@ -4,6 +4,8 @@ mod block;
 mod category;
 mod declaration;
 mod fields;
+mod folder;
+mod index;
 mod message;
 mod metadata;
 mod name;
@@ -24,10 +26,11 @@ use self::fields::Findings;
 use crate::limits::SCRIPT_BYTES_MAX;
 
 pub use self::category::Category;
+pub use self::index::{InvalidScript, ScriptIndex};
 pub use self::metadata::{Entry, Isolation, Metadata, Risk};
 pub use self::name::{InvalidName, ScriptName};
 pub use self::parameters::ParameterSchema;
-pub use self::registry::{InvalidScript, RegistryError, ScriptIndex, ScriptRegistry};
+pub use self::registry::{RegistryError, ScriptRegistry};
 
 /// One script, as it was when it was read.
 #[derive(Debug, Clone)]

@@ -91,7 +91,7 @@ pub async fn claim_fences_the_holder_before(storage: &Arc<dyn Storage>) {
         epoch: before.epoch + 1,
         ..before.clone()
     };
-    assert_eq!(taken, [expected.clone()]);
+    assert_eq!(taken, std::slice::from_ref(&expected));
     assert_eq!(get(storage, &before).await, expected);
     let answer = one(storage, run(&before)).await;
     assert!(

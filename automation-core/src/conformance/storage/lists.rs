@@ -176,8 +176,10 @@ pub async fn page_limit_boundaries(storage: &Arc<dyn Storage>) {
         (PAGE_ROWS_MAX, PAGE_ROWS_MAX),
         (usize::MAX, PAGE_ROWS_MAX),
     ] {
-        let mut page = Page::default();
-        page.rows_max = asked;
+        let page = Page {
+            rows_max: asked,
+            after: None,
+        };
         let found = storage.list(&everything(), &page).await.unwrap();
         assert_eq!(found.items.len(), rows, "{asked} rows asked");
         assert!(found.next.is_some());

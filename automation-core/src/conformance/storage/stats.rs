@@ -110,9 +110,11 @@ pub async fn stats_by_day_and_script(storage: &Arc<dyn Storage>) {
         (None, Some("A.py"), vec![]),
     ];
     for (since, script, expected) in cases {
-        let mut query = StatsQuery::default();
-        query.since = since;
-        query.script_name = script.map(str::to_owned);
+        let query = StatsQuery {
+            since,
+            script_name: script.map(str::to_owned),
+            ..StatsQuery::default()
+        };
         let stats = storage.stats(&query).await.unwrap();
         let expected: Vec<_> = expected.into_iter().map(id).collect();
         assert_eq!(stats.all.total, expected.len() as u64, "{query:?}");

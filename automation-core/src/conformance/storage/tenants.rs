@@ -33,11 +33,13 @@ pub async fn tenants_are_invisible_to_each_other(storage: &Arc<dyn Storage>) {
     assert_eq!(events.items, []);
     let kind = RecordKind::ScriptVersion;
     assert_eq!(storage.record(&theirs, kind, "k").await.unwrap(), None);
-    let mut query = StatsQuery::default();
-    query.tenant_id = theirs.clone();
-    assert_eq!(storage.stats(&query).await.unwrap(), Stats::default());
-    query.tenant_id = ours.clone();
-    let stats = storage.stats(&query).await.unwrap();
+    let of = |tenant: &TenantId| StatsQuery {
+        tenant_id: tenant.clone(),
+        ..StatsQuery::default()
+    };
+    let stats = storage.stats(&of(&theirs)).await.unwrap();
+    assert_eq!(stats, Stats::default());
+    let stats = storage.stats(&of(&ours)).await.unwrap();
     assert_eq!((stats.all.total, stats.open, stats.recent.len()), (1, 1, 1));
 }
 
@@ -103,7 +105,7 @@ async fn fill(storage: &Arc<dyn Storage>, tenant: &TenantId) -> Execution {
         status: Status::Running,
         ..fresh_of(tenant, 2)
     };
-    insert_all(storage, &[ended.clone()]).await;
+    insert_all(storage, std::slice::from_ref(&ended)).await;
     let kept = Record {
         tenant_id: tenant.clone(),
         ..record("k", "ours")
