@@ -1,4 +1,8 @@
 //! Every error: its status, its code, its one body, and what it does not tell.
+#![expect(
+    clippy::panic,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
 
 mod support;
 
@@ -9,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use automation_core::MemoryStorage;
 use automation_core::conformance::fault::{Fault, FaultyStorage};
+use automation_core::{Clock, MemoryStorage};
 use axum::body::Body;
 use hyper::body::{Bytes, Frame};
 use serde_json::{Value, json};
@@ -372,6 +376,31 @@ async fn causes_are_shown_in_development_only() {
         .get("/api/automation/stats")
         .await;
     assert_eq!(hidden.json().get("cause"), None);
+}
+
+/// A clock that makes `/health` panic.
+#[derive(Debug)]
+struct BrokenClock;
+
+impl Clock for BrokenClock {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        panic!("the clock at /dev/secret broke")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_500_and_says_nothing() {
+    let app = App::with(support::config().with_clock(Arc::new(BrokenClock)));
+    let request = request("GET", "/health").header("origin", support::FRONTEND);
+    let answer = app.send(request.body(Body::empty()).unwrap()).await;
+    answer.error(500, "internal");
+    assert!(!answer.text.contains("secret"), "{answer:?}");
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some(support::FRONTEND),
+        "the frontend can read it"
+    );
+    assert_eq!(app.get("/api/automation/stats").await.status, 200);
 }
 
 #[tokio::test]

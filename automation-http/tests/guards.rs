@@ -1,4 +1,8 @@
 //! Who is let in: hosts, origins, and what browsers are told about it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
 
 mod support;
 

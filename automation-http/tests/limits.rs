@@ -1,4 +1,8 @@
 //! How often a client may ask for runs, and how it is told.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
 
 mod support;
 

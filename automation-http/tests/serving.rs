@@ -1,4 +1,8 @@
 //! The accept loop over real sockets: deadlines, hang-ups and the end.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
 
 mod support;
 

@@ -108,6 +108,8 @@ fn cors(config: &HttpConfig) -> CorsLayer {
             Method::OPTIONS,
         ])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
+        // The answer differs by origin: the guard refuses all but one.
+        .vary([header::ORIGIN])
         .expose_headers(exposed.collect::<Vec<_>>())
 }
 

@@ -1,5 +1,10 @@
 //! What the tests of the router share: an engine whose scripts are functions, and a client without a socket.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "only code inside test functions may do so without saying"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +19,9 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-pub const FRONTEND: &str = "http://localhost:3000";
+pub(crate) const FRONTEND: &str = "http://localhost:3000";
 
-pub const DISK: &str = r#"# /// script
+pub(crate) const DISK: &str = r#"# /// script
 # [tool.automation]
 # category = "Device Slow"
 # description = "Disk cleanup and optimization"
@@ -42,7 +47,7 @@ const FAILING: &str = r#"# /// script
 # ///
 "#;
 
-pub fn scripts() -> ScriptRegistry {
+pub(crate) fn scripts() -> ScriptRegistry {
     let parse = |name: &str, source: &str| {
         Script::parse(name, source.as_bytes()).expect("the script is valid")
     };
@@ -55,7 +60,7 @@ pub fn scripts() -> ScriptRegistry {
 }
 
 /// Runs functions that print, fail, or take half a second.
-pub fn executor() -> FnExecutor {
+pub(crate) fn executor() -> FnExecutor {
     FnExecutor::new(|invocation: Invocation| async move {
         match invocation.script.name() {
             "vpn_restart.py" => {
@@ -86,11 +91,11 @@ pub fn executor() -> FnExecutor {
     })
 }
 
-pub fn config() -> HttpConfig {
+pub(crate) fn config() -> HttpConfig {
     HttpConfig::new(FRONTEND.parse().unwrap()).with_rate_limit(None)
 }
 
-pub fn automation(storage: Arc<dyn Storage>) -> Automation {
+pub(crate) fn automation(storage: Arc<dyn Storage>) -> Automation {
     Automation::builder()
         .scripts(scripts())
         .executor(executor())
@@ -100,21 +105,21 @@ pub fn automation(storage: Arc<dyn Storage>) -> Automation {
 }
 
 /// A router, and the engine behind it.
-pub struct App {
-    pub router: Router,
-    pub automation: Automation,
+pub(crate) struct App {
+    pub(crate) router: Router,
+    pub(crate) automation: Automation,
 }
 
 impl App {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(config())
     }
 
-    pub fn with(config: HttpConfig) -> Self {
+    pub(crate) fn with(config: HttpConfig) -> Self {
         Self::over(Arc::new(MemoryStorage::default()), config)
     }
 
-    pub fn over(storage: Arc<dyn Storage>, config: HttpConfig) -> Self {
+    pub(crate) fn over(storage: Arc<dyn Storage>, config: HttpConfig) -> Self {
         let automation = automation(storage);
         Self {
             router: router(automation.clone(), config),
@@ -122,7 +127,7 @@ impl App {
         }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -134,28 +139,28 @@ impl App {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(request("GET", path).body(Body::empty()).unwrap())
             .await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, body.to_string()).await
     }
 
-    pub async fn post_text(&self, path: &str, body: impl Into<Body>) -> Answer {
+    pub(crate) async fn post_text(&self, path: &str, body: impl Into<Body>) -> Answer {
         let request = request("POST", path).header("content-type", "application/json");
         self.send(request.body(body.into()).unwrap()).await
     }
 
     /// Runs the documented ticket.
-    pub async fn execute(&self, ticket_id: &str) -> Answer {
+    pub(crate) async fn execute(&self, ticket_id: &str) -> Answer {
         self.post("/api/automation/execute", &ticket(ticket_id, "Device Slow"))
             .await
     }
 }
 
-pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
+pub(crate) fn request(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder()
         .method(method)
         .uri(path)
@@ -163,7 +168,7 @@ pub fn request(method: &str, path: &str) -> axum::http::request::Builder {
 }
 
 /// The document's request.
-pub fn ticket(ticket_id: &str, category: &str) -> Value {
+pub(crate) fn ticket(ticket_id: &str, category: &str) -> Value {
     json!({
         "ticket_id": ticket_id,
         "ticket": {
@@ -176,19 +181,19 @@ pub fn ticket(ticket_id: &str, category: &str) -> Value {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Returns `data` of an answer that is not an error.
-    pub fn data(&self) -> Value {
+    pub(crate) fn data(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
         let body = self.json();
         assert_eq!(body["success"], true, "{self:?}");
@@ -196,19 +201,19 @@ impl Answer {
         body["data"].clone()
     }
 
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         self.json()["message"]
             .as_str()
             .expect("a message is a text")
             .to_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// Checks that this is an error with the one body that every error has, and returns the body.
-    pub fn error(&self, status: u16, code: &str) -> Value {
+    pub(crate) fn error(&self, status: u16, code: &str) -> Value {
         let body = self.json();
         assert_eq!(
             (self.status.as_u16(), body["code"].as_str()),
@@ -229,7 +234,7 @@ impl Answer {
         body
     }
 
-    pub fn pointers(&self) -> Vec<String> {
+    pub(crate) fn pointers(&self) -> Vec<String> {
         let body = self.json();
         let errors = body["errors"].as_array().expect("errors is a list");
         errors
