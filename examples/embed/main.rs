@@ -21,14 +21,35 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         .storage(SqliteStorage::open("embed.db").await?)
         .build()?;
 
-    let request = ManualRequest::new(script).with_parameters(json::read_object(parameters.as_bytes())?);
+    let request =
+        ManualRequest::new(script).with_parameters(json::read_object(parameters.as_bytes())?);
     let execution = automation.manual(request).await?;
-    println!("{} is {} after {:?} s", execution.id, execution.status, execution.execution_time_seconds());
-    println!("{}", execution.parsed_output.as_ref().map_or_else(|| execution.output.clone(), ToString::to_string));
+    println!(
+        "{} is {} after {:?} s",
+        execution.id,
+        execution.status,
+        execution.execution_time_seconds()
+    );
+    println!(
+        "{}",
+        execution
+            .parsed_output
+            .as_ref()
+            .map_or_else(|| execution.output.clone(), ToString::to_string)
+    );
 
     let stats = automation.stats(Default::default()).await?;
-    println!("{} of {} runs completed so far", stats.all.successful, stats.all.total);
+    println!(
+        "{} of {} runs completed so far",
+        stats.all.successful, stats.all.total
+    );
 
-    automation.shutdown(std::time::Duration::from_secs(5)).await?;
-    Ok(if execution.status == Status::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    automation
+        .shutdown(std::time::Duration::from_secs(5))
+        .await?;
+    Ok(if execution.status == Status::Completed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

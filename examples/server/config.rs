@@ -55,7 +55,10 @@ impl Config {
     /// # Errors
     /// One sentence a wrong value, at least one.
     pub(crate) fn read(values: &Values) -> Result<Self, Vec<String>> {
-        let mut reader = Reader { values, sentences: Vec::new() };
+        let mut reader = Reader {
+            values,
+            sentences: Vec::new(),
+        };
         let config = read(&mut reader);
         match config {
             Some(config) if reader.sentences.is_empty() => Ok(config),
@@ -98,7 +101,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
 fn read_address(reader: &mut Reader<'_>) -> Option<SocketAddr> {
     let port = reader.number(&v::AUTOMATION_PORT, 0, u64::from(u16::MAX));
     let host: Option<IpAddr> = reader.parse(&v::AUTOMATION_HOST);
-    let auth = reader.parse_with(&v::AUTOMATION_AUTH, |text| ["", "none"].contains(&text).then_some(text.to_owned()));
+    let auth = reader.parse_with(&v::AUTOMATION_AUTH, |text| {
+        ["", "none"].contains(&text).then_some(text.to_owned())
+    });
     let (host, auth) = (host?, auth?);
     if !host.to_canonical().is_loopback() && auth != "none" {
         let (_, source) = reader.values.get(&v::AUTOMATION_HOST);
@@ -115,7 +120,11 @@ fn read_http(reader: &mut Reader<'_>, trusted_proxies: Option<&[Network]>) -> Op
     let frontend: Option<Origin> = reader.parse(&v::FRONTEND_URL);
     let hosts: Option<Vec<Host>> = reader.list(&v::AUTOMATION_ALLOWED_HOSTS);
     let rate_limit = reader.parse_with(&v::AUTOMATION_RATE_LIMIT, rate_limit);
-    let is_environment = |text: &str| ["development", "test", "production"].contains(&text).then(|| text.to_owned());
+    let is_environment = |text: &str| {
+        ["development", "test", "production"]
+            .contains(&text)
+            .then(|| text.to_owned())
+    };
     let environment = reader.parse_with(&v::NODE_ENV, is_environment)?;
     let config = HttpConfig::new(frontend?)
         .with_allowed_hosts(hosts?)
@@ -131,7 +140,9 @@ fn read_secrets(reader: &mut Reader<'_>) -> Secrets {
     for (name, value) in reader.values.secrets() {
         // The values themselves are never shown.
         if !is_secret_name(name) {
-            reader.sentences.push(format!("{SECRET_PREFIX}{name} has no secret's name, letters, digits and _ are allowed"));
+            reader.sentences.push(format!(
+                "{SECRET_PREFIX}{name} has no secret's name, letters, digits and _ are allowed"
+            ));
         } else if value.len() < SECRET_BYTES_MIN {
             let bytes = value.len();
             reader.sentences.push(format!(
@@ -158,7 +169,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn parse_with<T>(&mut self, variable: &Variable, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    fn parse_with<T>(
+        &mut self,
+        variable: &Variable,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let parsed = parse(self.values.get(variable).0);
         if parsed.is_none() {
             self.refuse(variable);
@@ -171,12 +186,26 @@ impl Reader<'_> {
     }
 
     fn list<T: FromStr>(&mut self, variable: &Variable) -> Option<Vec<T>> {
-        let items = |text: &str| text.split(',').map(|item| item.trim().parse().ok()).collect();
-        self.parse_with(variable, |text| if text.is_empty() { Some(Vec::new()) } else { items(text) })
+        let items = |text: &str| {
+            text.split(',')
+                .map(|item| item.trim().parse().ok())
+                .collect()
+        };
+        self.parse_with(variable, |text| {
+            if text.is_empty() {
+                Some(Vec::new())
+            } else {
+                items(text)
+            }
+        })
     }
 
     fn number(&mut self, variable: &Variable, min: u64, max: u64) -> Option<u64> {
-        self.parse_with(variable, |text| text.parse().ok().filter(|number| (min..=max).contains(number)))
+        self.parse_with(variable, |text| {
+            text.parse()
+                .ok()
+                .filter(|number| (min..=max).contains(number))
+        })
     }
 
     fn path(&self, variable: &Variable) -> PathBuf {
@@ -189,7 +218,12 @@ impl Reader<'_> {
             Source::Flag => format!("given by --{}", variable.flag),
             other => other.to_string(),
         };
-        let sentence = format!("{} is {:?} ({source}), {}", variable.name, shown(value), variable.allowed);
+        let sentence = format!(
+            "{} is {:?} ({source}), {}",
+            variable.name,
+            shown(value),
+            variable.allowed
+        );
         self.sentences.push(sentence);
     }
 }
@@ -220,7 +254,9 @@ fn durability(text: &str) -> Option<Durability> {
 }
 
 fn log_filter(text: &str) -> Option<String> {
-    tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+    tracing_subscriber::EnvFilter::try_new(text)
+        .ok()
+        .map(|_| text.to_owned())
 }
 
 /// `off`, or requests and the time of a window.
@@ -244,15 +280,24 @@ mod tests {
     use crate::variables::Values;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-        let environment: HashMap<_, _> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Config::read(&Values { environment, ..Values::default() })
+        let environment: HashMap<_, _> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Config::read(&Values {
+            environment,
+            ..Values::default()
+        })
     }
 
     #[test]
     fn nothing_set_is_a_sound_start() {
         let config = read(&[]).unwrap();
         assert_eq!(config.address.to_string(), "127.0.0.1:3003");
-        assert_eq!(config.database, Database::Sqlite(PathBuf::from("automation.db")));
+        assert_eq!(
+            config.database,
+            Database::Sqlite(PathBuf::from("automation.db"))
+        );
         assert_eq!((config.workers, config.lease.as_secs()), (8, 30));
     }
 
@@ -287,39 +332,66 @@ mod tests {
             ("AUTOMATION_LOG", "a=b=c"),
         ] {
             let sentences = read(&[(name, value)]).expect_err(name);
-            let [sentence] = &sentences[..] else { panic!("{sentences:?}") };
-            assert!(sentence.starts_with(&format!("{name} is {value:?} (from the environment), ")), "{sentence}");
+            let [sentence] = &sentences[..] else {
+                panic!("{sentences:?}")
+            };
+            assert!(
+                sentence.starts_with(&format!("{name} is {value:?} (from the environment), ")),
+                "{sentence}"
+            );
             assert!(sentence.contains("allowed"), "{sentence}");
         }
     }
 
     #[test]
     fn every_wrong_value_is_named_at_once() {
-        let sentences = read(&[("AUTOMATION_PORT", "x"), ("NODE_ENV", "y"), ("DATABASE_URL", "z")]).unwrap_err();
+        let sentences = read(&[
+            ("AUTOMATION_PORT", "x"),
+            ("NODE_ENV", "y"),
+            ("DATABASE_URL", "z"),
+        ])
+        .unwrap_err();
         assert_eq!(sentences.len(), 3, "{sentences:?}");
     }
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        let sentences = read(&[("DATABASE_URL", "postgres://me:hunter2@db.example/x")]).unwrap_err();
+        let sentences =
+            read(&[("DATABASE_URL", "postgres://me:hunter2@db.example/x")]).unwrap_err();
         let text = sentences.join("\n");
-        assert!(text.contains("postgres://***@db.example/x") && text.contains("not supported yet"), "{text}");
+        assert!(
+            text.contains("postgres://***@db.example/x") && text.contains("not supported yet"),
+            "{text}"
+        );
         assert!(!text.contains("hunter2"), "{text}");
     }
 
     #[test]
     fn databases_are_files_or_memory() {
-        for (url, file) in [("sqlite://a.db", "a.db"), ("sqlite:///var/a.db", "/var/a.db"), ("sqlite://data/a.db", "data/a.db")] {
-            assert_eq!(read(&[("DATABASE_URL", url)]).unwrap().database, Database::Sqlite(PathBuf::from(file)));
+        for (url, file) in [
+            ("sqlite://a.db", "a.db"),
+            ("sqlite:///var/a.db", "/var/a.db"),
+            ("sqlite://data/a.db", "data/a.db"),
+        ] {
+            assert_eq!(
+                read(&[("DATABASE_URL", url)]).unwrap().database,
+                Database::Sqlite(PathBuf::from(file))
+            );
         }
-        assert_eq!(read(&[("DATABASE_URL", "memory:")]).unwrap().database, Database::Memory);
+        assert_eq!(
+            read(&[("DATABASE_URL", "memory:")]).unwrap().database,
+            Database::Memory
+        );
     }
 
     #[test]
     fn a_network_is_opened_only_on_purpose() {
         for host in ["0.0.0.0", "::", "192.0.2.1"] {
             let sentences = read(&[("AUTOMATION_HOST", host)]).unwrap_err();
-            assert!(sentences[0].contains("AUTOMATION_AUTH=none"), "{sentences:?}");
+            assert!(
+                sentences[0].contains("AUTOMATION_AUTH=none"),
+                "{sentences:?}"
+            );
             assert!(read(&[("AUTOMATION_HOST", host), ("AUTOMATION_AUTH", "none")]).is_ok());
         }
         for host in ["127.0.0.1", "127.1.2.3", "::1"] {
@@ -329,9 +401,16 @@ mod tests {
 
     #[test]
     fn secrets_are_checked_and_never_shown() {
-        let sentences = read(&[("AUTOMATION_SECRET_SMTP-X", "hunter2"), ("AUTOMATION_SECRET_PIN", "123")]).unwrap_err();
+        let sentences = read(&[
+            ("AUTOMATION_SECRET_SMTP-X", "hunter2"),
+            ("AUTOMATION_SECRET_PIN", "123"),
+        ])
+        .unwrap_err();
         let text = sentences.join("\n");
-        assert!(text.contains("AUTOMATION_SECRET_SMTP-X") && text.contains("AUTOMATION_SECRET_PIN"), "{text}");
+        assert!(
+            text.contains("AUTOMATION_SECRET_SMTP-X") && text.contains("AUTOMATION_SECRET_PIN"),
+            "{text}"
+        );
         assert!(!text.contains("hunter2") && !text.contains("123"), "{text}");
         let config = read(&[("AUTOMATION_SECRET_SMTP_PASSWORD", "hunter2")]).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));

@@ -16,7 +16,12 @@ const FILES_MAX: usize = 30;
 /// # Errors
 /// A sentence that says why the log files can't be written.
 pub(crate) fn start(folder: &Path, filter: &str) -> Result<(), String> {
-    let refused = |cause: &dyn std::fmt::Display| format!("LOGS_PATH is {:?}, which can't be written to: {cause}", folder.display());
+    let refused = |cause: &dyn std::fmt::Display| {
+        format!(
+            "LOGS_PATH is {:?}, which can't be written to: {cause}",
+            folder.display()
+        )
+    };
     std::fs::create_dir_all(folder).map_err(|error| refused(&error))?;
     let file = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
@@ -25,7 +30,9 @@ pub(crate) fn start(folder: &Path, filter: &str) -> Result<(), String> {
         .max_log_files(FILES_MAX)
         .build(folder)
         .map_err(|error| refused(&error))?;
-    let terminal = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let terminal = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry()
         .with(EnvFilter::new(filter))
         .with(terminal)

@@ -33,8 +33,13 @@ fn main() {
 fn read_config(flags: std::collections::HashMap<String, String>) -> Result<Config, Vec<String>> {
     let file = variables::read_file(Path::new(".env")).map_err(|sentence| vec![sentence])?;
     // Names and values that are not UTF-8 can be nothing of ours.
-    let texts = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::read(&Values { flags, environment: texts.collect(), file })
+    let texts = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::read(&Values {
+        flags,
+        environment: texts.collect(),
+        file,
+    })
 }
 
 fn start(config: Config) -> i32 {
@@ -57,7 +62,10 @@ fn start(config: Config) -> i32 {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "there may be no log yet, and the person who starts the server looks here")]
+#[expect(
+    clippy::print_stderr,
+    reason = "there may be no log yet, and the person who starts the server looks here"
+)]
 fn complain(sentences: &[String]) {
     for sentence in sentences {
         eprintln!("automation-server: {sentence}");
@@ -65,7 +73,11 @@ fn complain(sentences: &[String]) {
 }
 
 /// Ends the process without finalising Python: a script's thread that still runs would hold it, or crash in it.
-#[expect(clippy::exit, clippy::disallowed_methods, reason = "this is the program and not a library")]
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "this is the program and not a library"
+)]
 fn end(code: i32) -> ! {
     std::process::exit(code)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use automation_core::secret::Secrets;
 use automation_core::{Automation, MemoryStorage, ScriptRegistry, SqliteStorage};
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::PythonExecutor;
@@ -19,12 +20,14 @@ const ANSWERS_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// A sentence that says what could not be started or ended.
-pub(crate) async fn run(config: Config) -> Result<i32, String> {
+pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     logging::start(&config.logs, &config.log_filter)?;
-    let mut signals = Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
+    let mut signals =
+        Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     // First of all, so that a second server fails before it touches the first one's database.
     let listener = bind(&config).await?;
-    let automation = build(&config).await?;
+    let secrets = std::mem::take(&mut config.secrets);
+    let automation = build(&config, secrets).await?;
     announce(&config, &listener, &automation).await;
 
     let (stop, stopped) = oneshot::channel::<()>();
@@ -62,8 +65,9 @@ async fn bind(config: &Config) -> Result<TcpListener, String> {
         .map_err(|error| format!("can't listen on {address}: {error}; AUTOMATION_HOST and AUTOMATION_PORT set another address"))
 }
 
-async fn build(config: &Config) -> Result<Automation, String> {
-    let scripts = ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
+async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
+    let scripts =
+        ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
     let executor = PythonExecutor::builder()
         .python(&config.python)
         .workers(config.workers)
@@ -72,12 +76,15 @@ async fn build(config: &Config) -> Result<Automation, String> {
     let builder = Automation::builder()
         .scripts(scripts)
         .executor(executor)
-        .secrets(config.secrets.clone())
+        .secrets(secrets)
         .lease(config.lease);
     let builder = match &config.database {
         Database::Memory => builder.storage(MemoryStorage::default()),
         Database::Sqlite(path) => {
-            let storage = SqliteStorage::builder(path).durability(config.durability).open().await;
+            let storage = SqliteStorage::builder(path)
+                .durability(config.durability)
+                .open()
+                .await;
             builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
         }
     };
@@ -85,12 +92,21 @@ async fn build(config: &Config) -> Result<Automation, String> {
 }
 
 /// Tells whoever starts the server what it serves and on what.
-#[expect(clippy::print_stdout, reason = "this is for the person at the terminal, whatever the log filter says")]
+#[expect(
+    clippy::print_stdout,
+    reason = "this is for the person at the terminal, whatever the log filter says"
+)]
 async fn announce(config: &Config, listener: &TcpListener, automation: &Automation) {
     let address = listener.local_addr().unwrap_or(config.address);
     let python = automation.health().await.executor;
-    println!("automation-server {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
-    println!("python    {}", python.version.as_deref().unwrap_or("not available"));
+    println!(
+        "automation-server {} listens on http://{address}",
+        env!("CARGO_PKG_VERSION")
+    );
+    println!(
+        "python    {}",
+        python.version.as_deref().unwrap_or("not available")
+    );
     for (name, value) in &python.details {
         println!("          {name}: {value}");
     }
@@ -101,12 +117,19 @@ async fn announce(config: &Config, listener: &TcpListener, automation: &Automati
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is for the person at the terminal, whatever the log filter says")]
+#[expect(
+    clippy::print_stdout,
+    reason = "this is for the person at the terminal, whatever the log filter says"
+)]
 fn announce_scripts(config: &Config, automation: &Automation) {
     let index = automation.scripts();
     println!("scripts   {}", config.scripts.display());
     for script in index.scripts() {
-        let category = script.metadata().category.as_deref().unwrap_or("manual only");
+        let category = script
+            .metadata()
+            .category
+            .as_deref()
+            .unwrap_or("manual only");
         println!("          {} ({category})", script.name());
     }
     for invalid in index.invalid() {

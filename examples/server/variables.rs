@@ -116,14 +116,22 @@ impl Values {
             (self.environment.get(variable.name), Source::Environment),
             (self.file.get(variable.name), Source::File),
         ];
-        let given = places.into_iter().filter_map(|(value, source)| Some((value?.trim(), source)));
+        let given = places
+            .into_iter()
+            .filter_map(|(value, source)| Some((value?.trim(), source)));
         let default = (variable.default, Source::Default);
-        given.into_iter().find(|(value, _)| !value.is_empty()).unwrap_or(default)
+        given
+            .into_iter()
+            .find(|(value, _)| !value.is_empty())
+            .unwrap_or(default)
     }
 
     /// Returns the variables that hold one secret each, without their prefix; the environment overrides `.env`.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
-        let file = self.file.iter().filter(|(name, _)| !self.environment.contains_key(*name));
+        let file = self
+            .file
+            .iter()
+            .filter(|(name, _)| !self.environment.contains_key(*name));
         self.environment
             .iter()
             .chain(file)
@@ -134,7 +142,11 @@ impl Values {
 /// Returns the command line's grammar, made of the variables.
 pub(crate) fn command() -> Command {
     let flags = ALL.iter().map(|variable| {
-        let default = if variable.default.is_empty() { String::new() } else { format!(", default {}", variable.default) };
+        let default = if variable.default.is_empty() {
+            String::new()
+        } else {
+            format!(", default {}", variable.default)
+        };
         Arg::new(variable.flag)
             .long(variable.flag)
             .value_name("VALUE")
@@ -149,7 +161,12 @@ pub(crate) fn command() -> Command {
 
 /// Returns the flags that were given.
 pub(crate) fn given_flags(matches: &ArgMatches) -> HashMap<String, String> {
-    let given = |variable: &&Variable| Some((variable.flag.to_owned(), matches.get_one::<String>(variable.flag)?.clone()));
+    let given = |variable: &&Variable| {
+        Some((
+            variable.flag.to_owned(),
+            matches.get_one::<String>(variable.flag)?.clone(),
+        ))
+    };
     ALL.iter().filter_map(given).collect()
 }
 
@@ -167,7 +184,12 @@ pub(crate) fn read_file(path: &Path) -> Result<HashMap<String, String>, String> 
     let mut last = String::from("its beginning");
     for line in lines {
         // The error itself would show the line, and with it perhaps a secret.
-        let (name, value) = line.map_err(|_| format!("{} has a line after {last} that can't be read", path.display()))?;
+        let (name, value) = line.map_err(|_| {
+            format!(
+                "{} has a line after {last} that can't be read",
+                path.display()
+            )
+        })?;
         last.clone_from(&name);
         values.insert(name, value);
     }
@@ -181,7 +203,10 @@ mod tests {
     use super::{ALL, AUTOMATION_PORT, Source, Values, command, read_file};
 
     fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -195,42 +220,72 @@ mod tests {
         values.flags = map(&[("port", "3")]);
         assert_eq!(values.get(&AUTOMATION_PORT), ("3", Source::Flag));
         values.flags = map(&[("port", " ")]);
-        assert_eq!(values.get(&AUTOMATION_PORT), ("2", Source::Environment), "an empty value is none");
+        assert_eq!(
+            values.get(&AUTOMATION_PORT),
+            ("2", Source::Environment),
+            "an empty value is none"
+        );
     }
 
     #[test]
     fn secrets_are_named_without_their_prefix() {
         let values = Values {
-            environment: map(&[("AUTOMATION_SECRET_A", "from-environment"), ("AUTOMATION_SECRETS_PATH", "/x"), ("OTHER", "y")]),
-            file: map(&[("AUTOMATION_SECRET_A", "from-file"), ("AUTOMATION_SECRET_B", "b")]),
+            environment: map(&[
+                ("AUTOMATION_SECRET_A", "from-environment"),
+                ("AUTOMATION_SECRETS_PATH", "/x"),
+                ("OTHER", "y"),
+            ]),
+            file: map(&[
+                ("AUTOMATION_SECRET_A", "from-file"),
+                ("AUTOMATION_SECRET_B", "b"),
+            ]),
             ..Values::default()
         };
         let secrets: HashMap<_, _> = values.secrets().collect();
-        assert_eq!(secrets, HashMap::from([("A", "from-environment"), ("B", "b")]));
+        assert_eq!(
+            secrets,
+            HashMap::from([("A", "from-environment"), ("B", "b")])
+        );
     }
 
     #[test]
     fn a_broken_file_shows_no_values() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        assert_eq!(read_file(&path), Ok(HashMap::new()), "an absent file is empty");
+        assert_eq!(
+            read_file(&path),
+            Ok(HashMap::new()),
+            "an absent file is empty"
+        );
         std::fs::write(&path, "A=1\nB=\"hunter2\n").unwrap();
         let error = read_file(&path).unwrap_err();
-        assert!(error.contains("after A") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("after A") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]
     fn names_and_flags_are_unique_and_the_grammar_is_sound() {
-        let names: HashSet<_> = ALL.iter().flat_map(|variable| [variable.name, variable.flag]).collect();
+        let names: HashSet<_> = ALL
+            .iter()
+            .flat_map(|variable| [variable.name, variable.flag])
+            .collect();
         assert_eq!(names.len(), 2 * ALL.len());
         command().debug_assert();
     }
 
     #[test]
     fn the_example_file_has_every_variable_with_its_default() {
-        let example = read_file(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/server/.env.example"))).unwrap();
+        let example = read_file(std::path::Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/server/.env.example"
+        )))
+        .unwrap();
         for variable in ALL {
-            let value = example.get(variable.name).unwrap_or_else(|| panic!("{} is missing", variable.name));
+            let value = example
+                .get(variable.name)
+                .unwrap_or_else(|| panic!("{} is missing", variable.name));
             assert_eq!(value, variable.default, "{}", variable.name);
         }
         assert_eq!(example.len(), ALL.len(), "{example:?}");
