@@ -16,8 +16,8 @@ use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::execution::{Completion, Event, Execution, Reason, TenantId};
-use crate::executor::{Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RunHost};
-use crate::parser::Found;
+use crate::executor::{Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunHost};
+use crate::parser::{Found, ParsedOutput};
 use crate::redact::Redactor;
 use crate::script::Script;
 use crate::status::Status;
@@ -295,7 +295,7 @@ impl Life {
             duration,
             usage,
         } = outcome;
-        let parsed = self.engine.parts.parser.parse(&output);
+        let parsed = self.parse(&output);
         if let Found::Rejected(error) = &parsed.found {
             tracing::warn!(execution = %self.execution.id, %error, "the output's JSON breaks the profile");
         }
@@ -322,6 +322,15 @@ impl Life {
             });
         });
         completion
+    }
+
+    /// Parses the output; a parser that panics finds nothing, since the row must become terminal in any case.
+    fn parse(&self, output: &RawOutput) -> ParsedOutput {
+        let parser = &self.engine.parts.parser;
+        catch_unwind(AssertUnwindSafe(|| parser.parse(output))).unwrap_or_else(|_| {
+            tracing::error!(execution = %self.execution.id, "the output parser panicked");
+            ParsedOutput::default()
+        })
     }
 
     fn verdict(&self, ending: Ending) -> (Status, Option<Reason>, Option<String>) {
