@@ -21,8 +21,7 @@ pub(crate) struct Variable {
 
 macro_rules! variables {
     ($($name:ident, $flag:literal, $default:literal, $allowed:literal, $help:literal;)+) => {
-        $(#[expect(non_upper_case_globals, reason = "named as the variable is")]
-        pub(crate) const $name: Variable = Variable {
+        $(pub(crate) const $name: Variable = Variable {
             name: stringify!($name),
             flag: $flag,
             default: $default,

@@ -1,4 +1,9 @@
 //! An existing client's whole round against the real server, with the repository's own scripts.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! How the server starts, what it refuses, and how it ends.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
 
 mod support;
 
