@@ -1,11 +1,12 @@
-//! The output parser on hostile and on typical output (rule O11: 1 MiB in at most 10 ms), and the strict JSON
-//! reader beside `serde_json`.
+//! What a run's output passes on its way: capture, redaction, the parser on hostile and on typical output (rule
+//! O11: 1 MiB in at most 10 ms), and the strict JSON reader beside `serde_json`.
 //!
 //! Run with `cargo bench -p automation-core --bench parser`.
 
 use automation_core::executor::{Capture, CapturedText, RawOutput};
 use automation_core::json;
 use automation_core::parser::{JsonInNoise, OutputParser};
+use automation_core::redact::Redactor;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use serde_json::{Value, json};
@@ -16,8 +17,11 @@ fn main() {
     divan::main();
 }
 
+/// A text that is made when it is needed.
+type Named = (&'static str, fn() -> String);
+
 /// Hostile output of 1 MiB, by name.
-const HOSTILE: [(&str, fn() -> String); 14] = [
+const HOSTILE: [Named; 14] = [
     ("array_of_nested_lines", || {
         format!("[\n{}", repeated("{\"a\":[\n"))
     }),
@@ -45,9 +49,10 @@ fn repeated(text: &str) -> String {
 }
 
 fn output(stdout: impl Into<String>) -> RawOutput {
-    let mut output = RawOutput::default();
-    output.stdout = CapturedText::new(stdout);
-    output
+    RawOutput {
+        stdout: CapturedText::new(stdout),
+        ..RawOutput::default()
+    }
 }
 
 #[divan::bench(args = HOSTILE.map(|(name, _)| name))]
@@ -104,8 +109,41 @@ fn capture_lines(bencher: Bencher<'_, '_>) {
         });
 }
 
+fn secrets(count: usize) -> Vec<String> {
+    let letters = |n: usize| char::from(b'a' + (n * 7 % 26) as u8);
+    (0..count)
+        .map(|n| {
+            (n..n + 20)
+                .map(letters)
+                .chain(n.to_string().chars())
+                .collect()
+        })
+        .collect()
+}
+
+/// A mebibyte of log without a secret in it, searched for this many.
+#[divan::bench(args = [0, 1, 5, 100])]
+fn redact_log(bencher: Bencher<'_, '_>, count: usize) {
+    let secrets = secrets(count);
+    let redactor = Redactor::new(secrets.iter().map(String::as_str));
+    let log = repeated("2026-01-01T00:00:00Z INFO removed {\"file\": 1}\n");
+    bencher
+        .counter(BytesCount::new(log.len()))
+        .bench(|| redactor.text(black_box(&log)).len());
+}
+
+/// A new redactor and its first use, as a run with this many secrets pays for them.
+#[divan::bench(args = [0, 1, 5, 100])]
+fn redact_start(bencher: Bencher<'_, '_>, count: usize) {
+    let secrets = secrets(count);
+    bencher.bench(|| {
+        let redactor = Redactor::new(black_box(&secrets).iter().map(String::as_str));
+        redactor.text(black_box("ok")).len()
+    });
+}
+
 /// Documents for both readers, by name.
-const DOCUMENTS: [(&str, fn() -> String); 4] = [
+const DOCUMENTS: [Named; 4] = [
     ("request", || {
         json!({"ticket_id": "T-1", "ticket": {"id": "T-1", "user_id": "u", "issue_text": "PC is slow since Monday"},
             "classification": {"category": "Device Slow", "automation_possible": true, "confidence": 0.93}})
