@@ -6,6 +6,7 @@
 
 mod answer;
 mod config;
+mod connections;
 mod document;
 mod dto;
 mod error;

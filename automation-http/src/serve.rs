@@ -2,10 +2,8 @@
 //!
 //! `axum::serve` installs no timer, so that hyper's own deadline for headers never fires.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +15,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
-use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::config::Network;
+use crate::connections::{ByAddress, Counted, Idle, Idler};
 
 /// After a failed accept (most often: no file descriptor is left) a retry at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -31,7 +30,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectionLimits {
-    /// Connections at once; further ones wait in the system's queue. Default 1024.
+    /// Connections at once. For a further one, the one that has done nothing for the longest time is closed;
+    /// if all have a request in work, it waits. Default 1024.
     pub connections_max: usize,
     /// Connections of one address at once; further ones are closed. Loopback and trusted proxies are exempt, as
     /// many clients stand behind them. Default 64.
@@ -63,154 +63,122 @@ pub async fn serve(
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections_max));
-    let by_address = Arc::new(ByAddress::new(&limits));
+    let door = Door::new(listener, limits);
     let graceful = GracefulShutdown::new();
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        let accepted = tokio::select! {
+        let guest = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &places) => accepted,
+            guest = door.admit() => guest,
         };
-        while tasks.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, peer, place)) => {
-                let Some(counted) = by_address.enter(peer.ip()) else {
-                    continue;
-                };
-                let connection = graceful.watch(connection(stream, peer, app.clone(), &limits));
-                tasks.spawn(async move {
-                    let _held = (place, counted);
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%peer, %error, "connection ended early");
-                    }
-                });
+        while connections.try_join_next().is_some() {}
+        let idler = Arc::new(Idler::new(&door.idle));
+        let connection = graceful.watch(connection(
+            guest.stream,
+            guest.peer,
+            app.clone(),
+            &idler,
+            door.header_time_max,
+        ));
+        connections.spawn(async move {
+            let _held = (guest.place, guest.counted);
+            tokio::select! {
+                biased;
+                () = idler.closed() => tracing::debug!(peer = %guest.peer, "an idle connection gave way"),
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(peer = %guest.peer, %error, "a connection ended early");
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        });
     }
-    drop(listener);
+    drop(door);
     graceful.shutdown().await;
 }
 
-/// Waits for a free place, then for a connection.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    // Answers are small and written whole: waiting for more to send would only delay them.
-    stream.set_nodelay(true)?;
-    Ok((stream, peer, place))
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    by_address: Arc<ByAddress>,
+    idle: Arc<Idle>,
+    header_time_max: Duration,
+}
+
+/// A connection that was let in, and what it holds as long as it is open.
+struct Guest {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    counted: Counted,
+}
+
+impl Door {
+    fn new(listener: TcpListener, limits: ConnectionLimits) -> Self {
+        Self {
+            listener,
+            places: Arc::new(Semaphore::new(limits.connections_max)),
+            header_time_max: limits.header_time_max,
+            by_address: Arc::new(ByAddress::new(limits)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Waits for a connection that may be served. Dropping the future closes one that waits for its place.
+    async fn admit(&self) -> Guest {
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    self.idle.close_first();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(counted) = self.by_address.enter(peer.ip()) else {
+                continue;
+            };
+            let Some(place) = self.place().await else {
+                continue;
+            };
+            // Answers are written whole: waiting for more to send would only delay them. A connection for which
+            // this can't be set is already broken, and its first read says so.
+            let _ = stream.set_nodelay(true);
+            return Guest {
+                stream,
+                peer,
+                place,
+                counted,
+            };
+        }
+    }
+
+    /// Waits for a place; when none is free, a connection that does nothing gives way.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        self.idle.close_first();
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
 }
 
 fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     app: Router,
-    limits: &ConnectionLimits,
+    idler: &Arc<Idler>,
+    header_time_max: Duration,
 ) -> impl GracefulConnection<Error = hyper::Error> + Send + use<> {
+    let idler = Arc::clone(idler);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        app.clone().oneshot(request)
+        let (app, idler) = (app.clone(), Arc::clone(&idler));
+        async move { idler.busy_while(app.oneshot(request)).await }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_time_max)
+        .header_read_timeout(header_time_max)
         .serve_connection(TokioIo::new(stream), service)
-}
-
-/// Counts the connections of each address.
-#[derive(Debug)]
-struct ByAddress {
-    counts: Mutex<HashMap<IpAddr, usize>>,
-    max: usize,
-    exempt: Vec<Network>,
-}
-
-impl ByAddress {
-    fn new(limits: &ConnectionLimits) -> Self {
-        Self {
-            counts: Mutex::default(),
-            max: limits.per_address_max,
-            exempt: limits.trusted_proxies.clone(),
-        }
-    }
-
-    /// Counts a connection until the answer is dropped; `None` when its address has too many.
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
-        let address = address.to_canonical();
-        let mut counts = self.counts.lock();
-        let count = counts.entry(address).or_default();
-        let exempt =
-            address.is_loopback() || self.exempt.iter().any(|network| network.contains(address));
-        if *count >= self.max && !exempt {
-            return None;
-        }
-        *count += 1;
-        Some(Counted {
-            by_address: Arc::clone(self),
-            address,
-        })
-    }
-}
-
-struct Counted {
-    by_address: Arc<ByAddress>,
-    address: IpAddr,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = self.by_address.counts.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::{ByAddress, ConnectionLimits};
-
-    #[test]
-    fn an_address_has_so_many_connections_and_gets_them_back() {
-        let proxy = "10.0.0.1".parse().unwrap();
-        let limits = ConnectionLimits {
-            per_address_max: 2,
-            trusted_proxies: vec![proxy],
-            ..ConnectionLimits::default()
-        };
-        let counts = Arc::new(ByAddress::new(&limits));
-        let client = "192.0.2.1".parse().unwrap();
-        let held = [counts.enter(client), counts.enter(client)];
-        assert!(held.iter().all(Option::is_some));
-        assert!(counts.enter(client).is_none());
-        assert!(counts.enter("192.0.2.2".parse().unwrap()).is_some());
-        drop(held);
-        assert!(counts.enter(client).is_some());
-        for exempt in ["127.0.0.1", "::1", "10.0.0.1", "::ffff:127.0.0.1"] {
-            let held: Vec<_> = (0..5)
-                .map(|_| counts.enter(exempt.parse().unwrap()))
-                .collect();
-            assert!(held.iter().all(Option::is_some), "{exempt}");
-        }
-        assert!(
-            counts.counts.lock().is_empty(),
-            "nothing is remembered of those who left"
-        );
-    }
 }

@@ -24,12 +24,16 @@ struct Serving {
 }
 
 async fn start(header_time_max: Duration) -> Serving {
+    start_with(|limits| limits.header_time_max = header_time_max).await
+}
+
+async fn start_with(configure: impl FnOnce(&mut ConnectionLimits)) -> Serving {
     let app = App::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();
-    limits.header_time_max = header_time_max;
+    configure(&mut limits);
     let served = router(app.automation.clone(), support::config());
     let task = tokio::spawn(serve(listener, served, limits, async {
         let _ = stopped.await;
@@ -136,5 +140,26 @@ async fn open_requests_are_answered_before_the_end() {
     assert!(
         TcpStream::connect(serving.address).await.is_err(),
         "nobody listens any more"
+    );
+}
+
+#[tokio::test]
+async fn who_says_nothing_gives_way_to_who_asks() {
+    let serving = start_with(|limits| limits.connections_max = 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(serving.address).await.unwrap());
+    }
+    let began = Instant::now();
+    for _ in 0..10 {
+        let answer = serving
+            .exchange("GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
     );
 }
