@@ -85,7 +85,21 @@ fn parse_port(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::Origin;
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_is_in_normal_form(text in "(?i)(https?|ftp)://[a-z0-9.:@/*\\[\\]-]{0,20}") {
+            if let Ok(origin) = text.parse::<Origin>() {
+                prop_assert_eq!(&origin.as_str().parse::<Origin>().unwrap(), &origin, "parsing is idempotent");
+                let rest = origin.as_str().split_once("://").unwrap().1;
+                prop_assert!(!rest.contains(['/', '@', '*', '?', '#']) && rest == rest.to_ascii_lowercase());
+                let _ = origin.header_value();
+            }
+        }
+    }
 
     #[test]
     fn normal_form_is_the_browsers() {
