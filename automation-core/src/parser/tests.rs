@@ -238,6 +238,9 @@ fn o6_nothing_is_guessed_or_repaired() {
         "plain text\n",
         "{'a': 1}\n",
         "{\"a\": 1,}\n",
+        "{\"a\": [1,]}\n",
+        "{\"a\": [1}}\n",
+        "{\"a\": 1]\n",
         "{\"a\": 1\n",
         "{a: 1}\n",
         "{\"a\": None}\n",
@@ -545,6 +548,20 @@ fn near_documents() -> impl Strategy<Value = String> {
     prop::collection::vec(token, 0..24).prop_map(|tokens| tokens.concat())
 }
 
+/// JSON with one character replaced, doubled or left out.
+fn slightly_wrong() -> impl Strategy<Value = String> {
+    let edit = prop::sample::select(vec![
+        "{", "}", "[", "]", ",", ":", "\"", "1", "\\", ",]", "x", "",
+    ]);
+    let value = crate::json::tests::any_value();
+    (value, any::<prop::sample::Index>(), edit).prop_map(|(value, at, edit)| {
+        let mut characters: Vec<_> = value.to_string().chars().map(String::from).collect();
+        let at = at.index(characters.len());
+        edit.clone_into(&mut characters[at]);
+        characters.concat()
+    })
+}
+
 /// A line that does not begin with `{`.
 fn noise_line() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -593,7 +610,9 @@ proptest! {
     }
 
     #[test]
-    fn the_search_and_the_strict_reader_agree_on_the_grammar(text in near_documents()) {
+    fn the_search_and_the_strict_reader_agree_on_the_grammar(
+        text in prop_oneof![near_documents(), slightly_wrong()],
+    ) {
         use crate::json::JsonErrorKind::{Incomplete, Syntax, TrailingText};
         let is_value = is_one_value(text.as_bytes());
         match crate::json::read(text.as_bytes()).map_err(|error| error.kind) {
