@@ -1,0 +1,5 @@
+"""Runs helpdesk automation scripts in-process, safely and durably."""
+
+from ._automation import RunInterrupted, ctx
+
+__all__ = ["RunInterrupted", "ctx"]
