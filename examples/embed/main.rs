@@ -43,7 +43,10 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     }
 
     let stats = automation.stats(StatsQuery::default()).await?.all;
-    println!("{} of {} runs completed so far", stats.successful, stats.total);
+    println!(
+        "{} of {} runs completed so far",
+        stats.successful, stats.total
+    );
     automation.shutdown(Duration::from_secs(5)).await?;
     Ok(match execution.status {
         Status::Completed => ExitCode::SUCCESS,
