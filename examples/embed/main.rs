@@ -4,16 +4,28 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use automation_core::{Automation, ManualRequest, ScriptRegistry, SqliteStorage, Status, json};
+use automation_core::{
+    Automation, ManualRequest, ScriptRegistry, SqliteStorage, StatsQuery, Status, json,
+};
 use automation_py::PythonExecutor;
 
 #[tokio::main]
+#[expect(clippy::print_stderr, reason = "this is a program for a terminal")]
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("embed: {error}");
+        ExitCode::from(2)
+    })
+}
+
 #[expect(clippy::print_stdout, reason = "this is a program for a terminal")]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let script = arguments.next().ok_or("usage: embed SCRIPT [PARAMETERS]")?;
     let parameters = arguments.next().unwrap_or_else(|| "{}".to_owned());
+    let parameters = json::read_object(parameters.as_bytes())?;
 
     let automation = Automation::builder()
         .scripts(ScriptRegistry::load("scripts")?)
@@ -21,35 +33,23 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         .storage(SqliteStorage::open("embed.db").await?)
         .build()?;
 
-    let request =
-        ManualRequest::new(script).with_parameters(json::read_object(parameters.as_bytes())?);
+    let request = ManualRequest::new(script).with_parameters(parameters);
     let execution = automation.manual(request).await?;
-    println!(
-        "{} is {} after {:?} s",
-        execution.id,
-        execution.status,
-        execution.execution_time_seconds()
-    );
-    println!(
-        "{}",
-        execution
-            .parsed_output
-            .as_ref()
-            .map_or_else(|| execution.output.clone(), ToString::to_string)
-    );
+    println!("{} is {}", execution.id, execution.status);
+    match (&execution.parsed_output, &execution.error) {
+        (Some(result), _) => println!("{result:#}"),
+        (None, Some(error)) => println!("{error}"),
+        (None, None) => println!("{}", execution.output),
+    }
 
-    let stats = automation.stats(Default::default()).await?;
+    let stats = automation.stats(StatsQuery::default()).await?.all;
     println!(
         "{} of {} runs completed so far",
-        stats.all.successful, stats.all.total
+        stats.successful, stats.total
     );
-
-    automation
-        .shutdown(std::time::Duration::from_secs(5))
-        .await?;
-    Ok(if execution.status == Status::Completed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    automation.shutdown(Duration::from_secs(5)).await?;
+    Ok(match execution.status {
+        Status::Completed => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }

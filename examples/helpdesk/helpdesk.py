@@ -47,7 +47,7 @@ def main() -> int:
         run = helpdesk.manual("disk_cleanup.py", {"dry_run": True}, ticket_id="HD-1")
         print(f"dry run: {run.parsed_output}")
 
-        stats = helpdesk.stats()
+        stats = helpdesk.stats().all
         print(f"{stats.successful} of {stats.total} runs completed")
     return 0
 

@@ -29,6 +29,7 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     let secrets = std::mem::take(&mut config.secrets);
     let automation = build(&config, secrets).await?;
     announce(&config, &listener, &automation).await;
+    tracing::info!(address = %config.address, database = %config.database, "listening");
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();
