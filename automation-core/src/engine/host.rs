@@ -42,15 +42,26 @@ pub(super) struct LiveRun {
     tenant: TenantId,
     cancel: CancelToken,
     stop: OnceLock<Stop>,
-    watchers: Mutex<Watchers>,
+    feed: Mutex<Feed>,
 }
 
-/// Who follows a run. The channel exists only while somebody does, and is gone when the run is over.
+/// The events of a run on their way to the storage and to those who follow the run.
+#[derive(Debug, Default)]
+struct Feed {
+    /// Kept until the storage has them, so that whoever begins to follow misses none.
+    unrecorded: Vec<Event>,
+    /// Exists only while somebody follows.
+    watchers: Option<broadcast::Sender<Event>>,
+    is_over: bool,
+}
+
+/// What a follower begins with.
 #[derive(Debug)]
-enum Watchers {
-    Nobody,
-    Some(broadcast::Sender<Event>),
-    Over,
+pub(super) struct Subscription {
+    /// Events that the storage may not have yet.
+    pub(super) unrecorded: Vec<Event>,
+    /// The events that follow; closes at the run's end.
+    pub(super) live: broadcast::Receiver<Event>,
 }
 
 impl LiveRun {
@@ -59,7 +70,7 @@ impl LiveRun {
             tenant,
             cancel: CancelToken::new(),
             stop: OnceLock::new(),
-            watchers: Mutex::new(Watchers::Nobody),
+            feed: Mutex::default(),
         }
     }
 
@@ -81,29 +92,55 @@ impl LiveRun {
         self.stop.get()
     }
 
-    /// Follows the run: its events, until the channel closes at its end. `None` when it is over.
-    pub(super) fn subscribe(&self) -> Option<broadcast::Receiver<Event>> {
-        let mut watchers = self.watchers.lock();
-        match &*watchers {
-            Watchers::Over => None,
-            Watchers::Some(sender) => Some(sender.subscribe()),
-            Watchers::Nobody => {
-                let (sender, receiver) = broadcast::channel(EVENTS_BEHIND_MAX);
-                *watchers = Watchers::Some(sender);
-                Some(receiver)
-            }
+    /// Follows the run; `None` when it is over, and then the storage has the whole story.
+    pub(super) fn subscribe(&self) -> Option<Subscription> {
+        let mut feed = self.feed.lock();
+        if feed.is_over {
+            return None;
+        }
+        let watchers = feed
+            .watchers
+            .get_or_insert_with(|| broadcast::channel(EVENTS_BEHIND_MAX).0);
+        let live = watchers.subscribe();
+        Some(Subscription {
+            unrecorded: feed.unrecorded.clone(),
+            live,
+        })
+    }
+
+    /// Shows an event that the storage has already.
+    fn publish(&self, event: &Event) {
+        if let Some(watchers) = &self.feed.lock().watchers {
+            let _ = watchers.send(event.clone());
         }
     }
 
-    fn publish(&self, event: &Event) {
-        if let Watchers::Some(sender) = &*self.watchers.lock() {
-            let _ = sender.send(event.clone());
+    /// Shows an event and keeps it until the storage has it.
+    fn keep(&self, event: Event) {
+        let mut feed = self.feed.lock();
+        if let Some(watchers) = &feed.watchers {
+            let _ = watchers.send(event.clone());
         }
+        feed.unrecorded.push(event);
+    }
+
+    /// Returns the events that the storage does not have, oldest first.
+    pub(super) fn unrecorded(&self) -> Vec<Event> {
+        self.feed.lock().unrecorded.clone()
+    }
+
+    /// Forgets the oldest events: the storage has them now.
+    pub(super) fn recorded(&self, count: usize) {
+        let unrecorded = &mut self.feed.lock().unrecorded;
+        unrecorded.drain(..count.min(unrecorded.len()));
     }
 
     /// Tells the watchers that the run is over: its row says how.
     pub(super) fn end(&self) {
-        *self.watchers.lock() = Watchers::Over;
+        *self.feed.lock() = Feed {
+            is_over: true,
+            ..Feed::default()
+        };
     }
 }
 
@@ -115,7 +152,6 @@ pub(super) struct Host {
     dry_run: bool,
     started: OnceLock<Instant>,
     redactor: Mutex<Redactor>,
-    pending: Mutex<Vec<Event>>,
     numbers: Mutex<Numbers>,
     dropped: AtomicU32,
     flush: Notify,
@@ -160,7 +196,6 @@ impl Host {
             dry_run,
             started: OnceLock::new(),
             redactor: Mutex::new(redactor),
-            pending: Mutex::default(),
             numbers: Mutex::default(),
             dropped: AtomicU32::new(0),
             flush: Notify::new(),
@@ -194,16 +229,6 @@ impl Host {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Takes the events that are not recorded yet.
-    pub(super) fn take_pending(&self) -> Vec<Event> {
-        std::mem::take(&mut *self.pending.lock())
-    }
-
-    /// Gives back events that could not be recorded.
-    pub(super) fn put_back(&self, events: Vec<Event>) {
-        self.pending.lock().splice(0..0, events);
-    }
-
     /// Does `f` with the redactor that knows every secret of this run so far.
     pub(super) fn redacted<T>(&self, f: impl FnOnce(&Redactor) -> T) -> T {
         f(&self.redactor.lock())
@@ -216,8 +241,7 @@ impl Host {
 
     /// Shows an event to the watchers and keeps it until it is recorded.
     fn keep(&self, event: Event) {
-        self.run.publish(&event);
-        self.pending.lock().push(event);
+        self.run.keep(event);
         self.flush.notify_one();
     }
 

@@ -104,14 +104,14 @@ impl Life {
         match self.call_executor(&host).await {
             Ok(outcome) => {
                 let completion = self.complete(outcome, &host);
-                self.end(completion, host.take_pending()).await
+                self.end(completion, self.run.unrecorded()).await
             }
             Err(error) => {
                 let mut completion = self.completion(Status::Failed, Reason::ExecutorError);
                 let text = error.to_string();
                 completion.error =
                     Some(host.redacted(|redactor| redactor.text(&text).into_owned()));
-                self.end(completion, host.take_pending()).await?;
+                self.end(completion, self.run.unrecorded()).await?;
                 Err(error.into())
             }
         }
@@ -270,16 +270,18 @@ impl Life {
 
     async fn record_until_closed(&self, host: &Host) {
         while host.flush_due().await {
-            let events = host.take_pending();
+            let events = self.run.unrecorded();
+            let count = events.len();
             let writes = events.iter().cloned().map(Write::Append).collect();
             match self.commit(writes).await {
                 Ok(_) => {}
                 Err(WriteError::Storage(error)) => {
                     tracing::warn!(execution = %self.execution.id, %error, "events are not recorded yet");
-                    host.put_back(events);
+                    continue;
                 }
                 Err(_) => self.append_each(events).await,
             }
+            self.run.recorded(count);
         }
     }
 

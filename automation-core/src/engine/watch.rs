@@ -10,6 +10,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Engine;
+use super::host::Subscription;
 use crate::error::Result;
 use crate::execution::{Event, Execution, ExecutionId, TenantId};
 use crate::limits;
@@ -40,6 +41,8 @@ pub struct Watch {
     engine: Arc<Engine>,
     tenant: TenantId,
     id: ExecutionId,
+    /// What the storage may not have had when this began.
+    unrecorded: Vec<Event>,
     live: Option<Receiver<Event>>,
     /// What was read and is not given yet.
     backlog: VecDeque<Event>,
@@ -67,12 +70,17 @@ impl Watch {
         engine: Arc<Engine>,
         tenant: TenantId,
         id: ExecutionId,
-        live: Option<Receiver<Event>>,
+        subscription: Option<Subscription>,
     ) -> Self {
+        let (unrecorded, live) = match subscription {
+            Some(Subscription { unrecorded, live }) => (unrecorded, Some(live)),
+            None => (Vec::new(), None),
+        };
         Self {
             engine,
             tenant,
             id,
+            unrecorded,
             live,
             backlog: VecDeque::new(),
             end: None,
@@ -164,6 +172,7 @@ impl Watch {
             let Some(next) = rows.next else { break };
             self.page = Page::first(limits::PAGE_ROWS_MAX).after(next);
         }
+        backlog.extend(std::mem::take(&mut self.unrecorded));
         self.backlog = backlog;
         self.end = execution.status.is_terminal().then(|| Box::new(execution));
         self.caught_up = true;
@@ -172,6 +181,6 @@ impl Watch {
 }
 
 /// Waits until a run in progress is over.
-pub(super) async fn until_over(mut live: Receiver<Event>) {
+pub(super) async fn until_over(Subscription { mut live, .. }: Subscription) {
     while !matches!(live.recv().await, Err(RecvError::Closed)) {}
 }
