@@ -71,6 +71,7 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     }
     if !hosted {
         register_package(py)?;
+        glue.function(py, "mark_initialized")?.call0()?;
         // What exists now is never garbage: it need not be looked at again.
         let gc = py.import("gc")?;
         gc.call_method0("collect")?;

@@ -107,7 +107,10 @@ impl Case {
     }
 
     pub async fn run(self, executor: &PythonExecutor) -> Outcome {
-        executor.execute(self.invocation, self.cancel).await.unwrap()
+        executor
+            .execute(self.invocation, self.cancel)
+            .await
+            .unwrap()
     }
 }
 
