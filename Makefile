@@ -12,7 +12,7 @@ endif
 export PYO3_PYTHON
 VENV := target/venv/bin/python
 
-.PHONY: help setup setup-test run test lint fmt rust-test python-test scripts-test doc bench deps-check
+.PHONY: help setup setup-test run test lint fmt rust-test python-test python-module doc bench deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,12 @@ deps-check: ## Proves the dependency rule: core knows neither pyo3 nor axum
 
 rust-test: ## Rust tests, the examples in the documentation among them
 	$(CARGO) test --workspace --all-features --locked
+
+python-module: setup ## Builds the importable package into target/module
+	@$(MAKE) --no-print-directory python-module-release
+python-module-release:
+	$(CARGO) build --release --locked -p automation-py
+	tools/stage_module.sh release
 
 python-test: ## Python tests: the module, and the scripts by hand and through the executor
 	$(CARGO) build --locked -p automation-py

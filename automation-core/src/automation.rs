@@ -29,7 +29,6 @@ pub struct Automation {
 
 impl Automation {
     /// Starts to build a handle.
-    #[must_use]
     pub fn builder() -> AutomationBuilder {
         AutomationBuilder::new()
     }

@@ -51,6 +51,8 @@ pub const EVENTS_MAX: usize = 10_000;
 pub const EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Shortest secret that is redacted: masking shorter ones would shred ordinary text.
 pub const SECRET_BYTES_MIN: usize = 4;
+/// Shortest line of a secret with several lines that is redacted by itself, for the same reason.
+pub const SECRET_LINE_BYTES_MIN: usize = 8;
 
 /// Time for which an instance's runs are its own without a renewal.
 pub const LEASE: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::execution::Execution;
+use crate::execution::{Execution, ResourceUsage};
 use crate::status::Status;
 
 /// What is counted of one script, or of all (promise P8). Sums are integers; averages are derived.
@@ -31,10 +31,14 @@ pub struct ScriptStats {
 impl ScriptStats {
     /// Adds an execution that became terminal. Open executions and triggers that do not count change nothing.
     pub fn add(&mut self, execution: &Execution) {
-        if !execution.trigger.is_counted() {
-            return;
+        if execution.trigger.is_counted() {
+            self.count(execution.status, execution.duration_us, execution.usage);
         }
-        match execution.status {
+    }
+
+    /// Adds what became of an execution of a trigger that counts.
+    pub(crate) fn count(&mut self, status: Status, duration_us: Option<u64>, usage: ResourceUsage) {
+        match status {
             Status::Completed => self.successful += 1,
             Status::Failed => self.failed += 1,
             Status::Cancelled => {
@@ -43,13 +47,13 @@ impl ScriptStats {
             }
             Status::Starting | Status::Running => return,
         }
-        let duration_us = execution.duration_us.unwrap_or(0);
+        let duration_us = duration_us.unwrap_or(0);
         self.total += 1;
         self.duration_us += duration_us;
-        self.cpu_us += execution.usage.cpu_us.unwrap_or(0);
+        self.cpu_us += usage.cpu_us.unwrap_or(0);
         self.memory_peak_bytes = self
             .memory_peak_bytes
-            .max(execution.usage.memory_peak_bytes.unwrap_or(0));
+            .max(usage.memory_peak_bytes.unwrap_or(0));
         self.durations.add(Histogram::bucket(duration_us), 1);
     }
 

@@ -1,6 +1,11 @@
 //! What every [`Executor`] must keep. Each promise is a function; the macro makes one named test of each.
 //!
 //! The scripts are Python source. [`stand_in`] gives the same behaviour by name, for [`FnExecutor`].
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a promise that is not kept panics, as every test does"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 
+use super::exact_now;
 use super::watch::Update;
 use crate::clock::Clock;
 use crate::execution::{Event, EventKind, Execution, ExecutionId, TenantId};
@@ -194,6 +195,13 @@ impl Host {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Shows an event to the watchers and keeps it until it is recorded.
+    fn keep(&self, event: Event) {
+        self.run.publish(|| Update::Event(event.clone()));
+        self.pending.lock().push(event);
+        self.flush.notify_one();
+    }
+
     fn event(&self, kind: EventKind, mut data: Value) -> Option<Event> {
         self.redactor.lock().value(&mut data);
         let numbered = self
@@ -209,7 +217,7 @@ impl Host {
             self.run.tenant.clone(),
             self.id,
             seq + 1,
-            self.clock.now(),
+            exact_now(&*self.clock),
             kind,
             data,
         ))
@@ -245,12 +253,9 @@ impl RunHost for Host {
                 )
             }
         };
-        let Some(event) = self.event(kind, data) else {
-            return;
-        };
-        self.run.publish(|| Update::Event(event.clone()));
-        self.pending.lock().push(event);
-        self.flush.notify_one();
+        if let Some(event) = self.event(kind, data) {
+            self.keep(event);
+        }
     }
 
     fn secret(&self, name: &str) -> Result<Secret, SecretError> {
@@ -273,18 +278,26 @@ impl RunHost for Host {
             .runtime
             .block_on(async move { storage.commit(vec![write]).await })
             .pop();
-        match answer {
+        let error = match answer {
             Some(Ok(_)) => {
                 self.run.publish(|| Update::Event(event));
-                Ok(())
+                return Ok(());
             }
-            Some(Err(WriteError::Storage(error))) => Err(error),
-            Some(Err(error)) => Err(StorageError::Backend {
+            Some(Err(WriteError::Storage(error))) => error,
+            Some(Err(error)) => StorageError::Backend {
                 backend: "journal",
                 source: error.into(),
-            }),
-            None => Err(StorageError::Closed),
-        }
+            },
+            None => StorageError::Closed,
+        };
+        // The entry's number is taken: what stands under it keeps the order of events without a gap.
+        let data = json!({ "text": "a journal entry could not be recorded" });
+        self.keep(Event {
+            kind: EventKind::Log,
+            data,
+            ..event
+        });
+        Err(error)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -16,7 +16,9 @@ use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::execution::{Completion, Event, Execution, Reason, TenantId};
-use crate::executor::{Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunHost};
+use crate::executor::{
+    Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunHost,
+};
 use crate::parser::{Found, ParsedOutput};
 use crate::redact::Redactor;
 use crate::script::Script;
@@ -68,14 +70,14 @@ impl Life {
             .live
             .lock()
             .insert(self.execution.id, Arc::clone(&self.run));
-        let ended = self.from_row_to_end(place).await;
+        let ended = self.until_recorded_end(place).await;
         self.engine.live.lock().remove(&self.execution.id);
         // Watchers learn of the end whatever it is; the row, not this copy, is the truth for later readers.
         self.run.end(&self.execution);
         ended.map(|()| self.execution)
     }
 
-    async fn from_row_to_end(&mut self, place: Place) -> Result<()> {
+    async fn until_recorded_end(&mut self, place: Place) -> Result<()> {
         self.store_version().await?;
         let Some(_permit) = self.record_and_dispatch(place).await? else {
             return Ok(());
@@ -177,10 +179,12 @@ impl Life {
                     self.not_started(Reason::NotStarted, "its record could not be confirmed");
                 let end = self.transition(Change::End(completion));
                 let engine = Arc::clone(&self.engine);
-                let _ = self
-                    .engine
-                    .tasks
-                    .spawn_on(end_when_reachable(engine, end), &self.engine.parts.runtime);
+                let settling = end_when_reachable(engine, end);
+                drop(
+                    self.engine
+                        .tasks
+                        .spawn_on(settling, &self.engine.parts.runtime),
+                );
                 Err(error.into())
             }
         }
@@ -289,7 +293,7 @@ impl Life {
         let Outcome {
             ending,
             still_running,
-            output,
+            mut output,
             exit_code,
             queue,
             duration,
@@ -312,15 +316,17 @@ impl Life {
         completion.truncated = output.stdout.gap.is_some() || output.stderr.gap.is_some();
         completion.output_bytes = output.stdout.bytes_total + output.stderr.bytes_total;
         host.redacted(|redactor| {
-            completion.output = redact_text(redactor, output.stdout.text, output.stdout.gap);
-            completion.stderr = redact_text(redactor, output.stderr.text, output.stderr.gap);
-            completion.error = error.map(|error| redact_text(redactor, error, None));
+            redactor.captured(&mut output.stdout);
+            redactor.captured(&mut output.stderr);
+            completion.error = error.map(|error| redactor.text(&error).into_owned());
             completion.parsed_output = parsed.value.map(|value| {
                 let mut value = Value::Object(value);
                 redactor.value(&mut value);
                 value
             });
         });
+        completion.output = output.stdout.text;
+        completion.stderr = output.stderr.text;
         completion
     }
 
@@ -506,13 +512,6 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan) -> Execution {
 
 fn masked(script: &Script, parameters: &Map<String, Value>) -> Map<String, Value> {
     script.parameters().mask(parameters)
-}
-
-fn redact_text(redactor: &Redactor, text: String, gap: Option<std::ops::Range<usize>>) -> String {
-    if redactor.is_empty() {
-        return text;
-    }
-    redactor.truncated_text(&text, gap)
 }
 
 fn cancelled_by(actor: Option<&str>) -> String {

@@ -101,9 +101,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Returns the present time, as exact as every backend keeps it.
     fn now(&self) -> DateTime<Utc> {
-        self.parts.clock.now().trunc_subsecs(6)
+        exact_now(&*self.parts.clock)
     }
 
     fn next_id(&self, now: DateTime<Utc>) -> ExecutionId {
@@ -359,6 +358,11 @@ impl Engine {
         self.parts.storage.close().await?;
         Ok(executor?)
     }
+}
+
+/// Returns the present time, as exact as every backend keeps it: to the microsecond.
+fn exact_now(clock: &dyn Clock) -> DateTime<Utc> {
+    clock.now().trunc_subsecs(6)
 }
 
 /// Reads the scripts again and lets their executors look at them; the former scripts stay when one can't.

@@ -18,6 +18,9 @@ use crate::request::Page;
 /// How often a run that another instance executes is looked at.
 const POLL: Duration = Duration::from_millis(250);
 
+/// How long a watcher that missed events waits for their record.
+const GAP: Duration = Duration::from_millis(50);
+
 /// Something that a watcher is told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +40,10 @@ pub struct Watch {
     live: Option<Receiver<Update>>,
     backlog: VecDeque<Update>,
     caught_up: bool,
+    /// The number of the last event that was given.
     seq: u32,
+    /// Whether the backlog ends with the end.
+    complete: bool,
     ended: bool,
 }
 
@@ -65,6 +71,7 @@ impl Watch {
             backlog: VecDeque::new(),
             caught_up: false,
             seq: 0,
+            complete: false,
             ended: false,
         }
     }
@@ -78,19 +85,25 @@ impl Watch {
     /// Safe: no update is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<Update>> {
         loop {
-            if let Some(update) = self.backlog.pop_front() {
-                if self.is_new(&update) {
-                    return Ok(Some(update));
+            match self.backlog.pop_front() {
+                Some(Update::Event(event)) if event.seq <= self.seq => {}
+                Some(Update::Event(event)) if self.complete || event.seq == self.seq + 1 => {
+                    self.seq = event.seq;
+                    return Ok(Some(Update::Event(event)));
                 }
-                continue;
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            if self.caught_up {
-                self.receive().await;
-            } else {
-                self.catch_up().await?;
+                // This watcher was too slow, and what it missed is not recorded yet.
+                Some(Update::Event(_)) => {
+                    self.backlog.clear();
+                    self.caught_up = false;
+                    tokio::time::sleep(GAP).await;
+                }
+                Some(Update::Ended(execution)) => {
+                    self.ended = true;
+                    return Ok(Some(Update::Ended(execution)));
+                }
+                None if self.ended => return Ok(None),
+                None if self.caught_up => self.receive().await,
+                None => self.catch_up().await?,
             }
         }
     }
@@ -109,17 +122,6 @@ impl Watch {
         }
     }
 
-    fn is_new(&mut self, update: &Update) -> bool {
-        match update {
-            Update::Event(event) => {
-                let is_new = event.seq > self.seq;
-                self.seq = self.seq.max(event.seq);
-                is_new
-            }
-            Update::Ended(_) => !std::mem::replace(&mut self.ended, true),
-        }
-    }
-
     /// Waits for the run, or for a look at the storage when the run is elsewhere.
     async fn receive(&mut self) {
         let Some(live) = &mut self.live else {
@@ -128,9 +130,10 @@ impl Watch {
             return;
         };
         match live.recv().await {
-            Ok(update) => self.backlog.push_back(update),
+            Ok(event @ Update::Event(_)) => self.backlog.push_back(event),
             Err(RecvError::Lagged(_)) => self.caught_up = false,
-            Err(RecvError::Closed) => {
+            // Every event is recorded before the end is, so the storage now has the whole story.
+            Ok(Update::Ended(_)) | Err(RecvError::Closed) => {
                 self.live = None;
                 self.caught_up = false;
             }
@@ -153,7 +156,8 @@ impl Watch {
             let Some(next) = rows.next else { break };
             page = Page::first(limits::PAGE_ROWS_MAX).after(next);
         }
-        if execution.status.is_terminal() {
+        self.complete = execution.status.is_terminal();
+        if self.complete {
             backlog.push_back(Update::Ended(Box::new(execution)));
         }
         self.backlog = backlog;

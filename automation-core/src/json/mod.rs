@@ -69,4 +69,4 @@ pub fn read_request(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

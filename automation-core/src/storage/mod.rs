@@ -17,7 +17,7 @@ use thiserror::Error as ThisError;
 pub use self::memory::MemoryStorage;
 pub use self::query::{ExecutionQuery, Record, RecordKind};
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{Durability, SqliteStorage};
+pub use self::sqlite::{Durability, SqliteBuilder, SqliteStorage};
 pub use self::write::{Applied, Change, Claim, Transition, Write, WriteError};
 use crate::execution::{Event, Execution, ExecutionId, TenantId};
 use crate::request::{Listing, Page, StatsQuery};

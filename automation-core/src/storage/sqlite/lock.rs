@@ -1,0 +1,86 @@
+//! The lock that keeps other processes from the database. SQLite's own locks let them take turns; we must be
+//! alone, since open rows found at start are taken for orphans.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::Failure;
+
+/// A lock on a database; given back when dropped, by the system when the process ends.
+#[derive(Debug)]
+pub(super) struct ProcessLock {
+    _file: File,
+}
+
+impl ProcessLock {
+    /// Takes the lock of a database, a file with `.lock` added to its name.
+    pub(super) fn take(database: &Path) -> Result<Self, Failure> {
+        let path = path_of(database);
+        let unusable = |error| Failure::Unusable(format!("{}: {error}", path.display()));
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {
+                note_process(&file).map_err(unusable)?;
+                Ok(Self { _file: file })
+            }
+            Err(TryLockError::WouldBlock) => Err(in_use(database, &mut file)),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+}
+
+fn path_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Leaves our process id in the file, for the message of those who come second.
+fn note_process(mut file: &File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())
+}
+
+fn in_use(database: &Path, file: &mut File) -> Failure {
+    let mut holder = String::new();
+    let by = match file.take(20).read_to_string(&mut holder) {
+        Ok(1..) if holder.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("process {holder}")
+        }
+        _ => "another process".to_owned(),
+    };
+    Failure::Unusable(format!("{} is in use by {by}", database.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProcessLock;
+
+    #[test]
+    fn one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        let first = ProcessLock::take(&database).unwrap();
+        let second = ProcessLock::take(&database).unwrap_err().to_string();
+        let holder = format!("is in use by process {}", std::process::id());
+        assert!(second.ends_with(&holder), "{second}");
+        drop(first);
+        ProcessLock::take(&database).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let error = ProcessLock::take(std::path::Path::new("/nowhere/a.db")).unwrap_err();
+        assert!(
+            error.to_string().starts_with("/nowhere/a.db.lock: "),
+            "{error}"
+        );
+    }
+}

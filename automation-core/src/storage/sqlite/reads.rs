@@ -1,0 +1,185 @@
+//! The reads of executions, events and records as SQL.
+
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OptionalExtension, Params, Row, params, params_from_iter};
+
+use super::error::Failure;
+use super::row;
+use super::text::{self, Json, Time};
+use crate::execution::{Event, EventKind, Execution, ExecutionId, TenantId};
+use crate::storage::cursor::Place;
+use crate::storage::{ExecutionQuery, Record, RecordKind};
+
+/// Conditions and their values, in order.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    conditions: Vec<String>,
+    pub(super) values: Vec<SqlValue>,
+}
+
+impl Filter {
+    /// Adds a condition with one place `?`, if there is a value for it.
+    pub(super) fn and<T: Into<SqlValue>>(&mut self, condition: &str, value: Option<T>) {
+        if let Some(value) = value {
+            self.conditions.push(condition.to_owned());
+            self.values.push(value.into());
+        }
+    }
+
+    /// Adds a condition with two places `?`.
+    fn pair(&mut self, condition: &str, first: impl Into<SqlValue>, second: impl Into<SqlValue>) {
+        self.fixed(condition);
+        self.values.extend([first.into(), second.into()]);
+    }
+
+    /// Adds that a column has one of the words.
+    pub(super) fn one_of<'w>(&mut self, column: &str, words: impl Iterator<Item = &'w str>) {
+        let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
+        self.fixed(format!("{column} IN ({})", words.join(", ")));
+    }
+
+    /// Adds a condition without a value.
+    pub(super) fn fixed(&mut self, condition: impl Into<String>) {
+        self.conditions.push(condition.into());
+    }
+
+    /// Returns the conditions as SQL.
+    pub(super) fn sql(&self) -> String {
+        if self.conditions.is_empty() {
+            "TRUE".to_owned()
+        } else {
+            self.conditions.join(" AND ")
+        }
+    }
+}
+
+/// Reads all rows of a query.
+pub(super) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, Failure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(values, read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Reads an execution.
+pub(super) fn execution(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: ExecutionId,
+) -> Result<Option<Execution>, Failure> {
+    let sql = format!(
+        "SELECT {} FROM automation_logs WHERE id = ?1 AND tenant_id = ?2",
+        row::columns(false)
+    );
+    let key = params![text::id(id), tenant.as_str()];
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row(key, row::read).optional()?)
+}
+
+/// Reads up to `rows` executions that fit, newest first, from the one behind `after` on.
+pub(super) fn list(
+    connection: &Connection,
+    query: &ExecutionQuery,
+    after: Option<Place>,
+    rows: usize,
+) -> Result<Vec<Execution>, Failure> {
+    let mut filter = filter(query);
+    if let Some((at, id)) = after {
+        filter.pair("(started_at, id) < (?, ?)", text::time(at), text::id(id));
+    }
+    let sql = format!(
+        "SELECT {} FROM automation_logs {} WHERE {} ORDER BY started_at DESC, id DESC LIMIT {rows}",
+        row::columns(query.without_output),
+        index(query),
+        filter.sql(),
+    );
+    all(connection, &sql, params_from_iter(filter.values), row::read)
+}
+
+fn filter(query: &ExecutionQuery) -> Filter {
+    let mut filter = Filter::default();
+    let tenant = query.tenant_id.as_ref().map(|id| id.as_str().to_owned());
+    filter.and("tenant_id = ?", tenant);
+    filter.and("ticket_id = ?", query.ticket_id.clone());
+    filter.and("script_name = ?", query.script_name.clone());
+    if !query.statuses.is_empty() {
+        filter.one_of(
+            "status",
+            query.statuses.iter().map(|status| status.as_str()),
+        );
+    }
+    if asks_for_open(query) {
+        filter.fixed(OPEN);
+    }
+    filter.and("started_at >= ?", query.since.map(text::time));
+    filter.and("started_at < ?", query.until.map(text::time));
+    filter.and("lease_until < ?", query.lease_before.map(text::time));
+    filter
+}
+
+/// The condition of the index of open executions, word for word.
+pub(super) const OPEN: &str = "status IN ('starting', 'running')";
+
+fn asks_for_open(query: &ExecutionQuery) -> bool {
+    !query.statuses.is_empty() && !query.statuses.iter().any(|status| status.is_terminal())
+}
+
+/// Names the index where the planner, that has no statistics, would walk the whole list.
+fn index(query: &ExecutionQuery) -> &'static str {
+    if query.ticket_id.is_none() && asks_for_open(query) {
+        "INDEXED BY automation_logs_open"
+    } else {
+        ""
+    }
+}
+
+/// Reads up to `rows` events of an execution, oldest first, from the one behind `after` on.
+pub(super) fn events(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: ExecutionId,
+    after: Option<u32>,
+    rows: usize,
+) -> Result<Vec<Event>, Failure> {
+    let sql = "SELECT seq, at, kind, data FROM automation_events \
+         WHERE execution_id = ?1 AND tenant_id = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
+    let after = after.map_or(-1, i64::from);
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    let values = params![text::id(id), tenant.as_str(), after, rows];
+    all(connection, sql, values, |row| {
+        Ok(Event::new(
+            tenant.clone(),
+            id,
+            row.get(0)?,
+            row.get::<_, Time>(1)?.0,
+            row::word(row, 2, EventKind::from_word)?,
+            row.get::<_, Json>(3)?.0,
+        ))
+    })
+}
+
+/// Reads a keyed record.
+pub(super) fn record(
+    connection: &Connection,
+    tenant: &TenantId,
+    kind: RecordKind,
+    key: &str,
+) -> Result<Option<Record>, Failure> {
+    let sql = "SELECT value, revision FROM automation_records \
+         WHERE tenant_id = ?1 AND kind = ?2 AND key = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(params![tenant.as_str(), kind.as_str(), key], |row| {
+        Ok(Record {
+            tenant_id: tenant.clone(),
+            kind,
+            key: key.to_owned(),
+            value: row.get::<_, Json>(0)?.0,
+            revision: row.get::<_, i64>(1)?.unsigned_abs(),
+        })
+    });
+    Ok(found.optional()?)
+}

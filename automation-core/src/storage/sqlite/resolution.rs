@@ -1,0 +1,155 @@
+//! The `resolutions` table: how a ticket was resolved. It may be the customer's own, so a failure here never
+//! fails a run.
+
+use rusqlite::{Connection, ErrorCode, Statement, params};
+use uuid::Uuid;
+
+use super::error::Failure;
+use super::schema::has_table;
+use super::text;
+use crate::execution::{ExecutionId, TenantId};
+
+/// Records the resolutions of tickets, or says why it can't.
+#[derive(Debug)]
+pub(super) struct Resolutions<'c> {
+    /// `None` when the table can't be used.
+    statements: Option<Statements<'c>>,
+    /// The transaction in progress holds a resolution.
+    touched: bool,
+}
+
+#[derive(Debug)]
+struct Statements<'c> {
+    update: Statement<'c>,
+    insert: Statement<'c>,
+}
+
+/// A ticket run that completed.
+#[derive(Debug)]
+pub(super) struct Resolution<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) ticket_id: &'a str,
+    pub(super) script_name: &'a str,
+    pub(super) output: Option<&'a str>,
+    pub(super) execution_id: ExecutionId,
+}
+
+const CREATE_SQL: &str = "\
+CREATE TABLE resolutions (
+    id TEXT NOT NULL PRIMARY KEY,
+    tenant_id TEXT NOT NULL DEFAULT 'default',
+    ticket_id TEXT NOT NULL,
+    automation_script TEXT,
+    automation_output JSONB,
+    automation_log_id TEXT
+)";
+
+/// The columns that a customer's table may lack.
+const ADDED: [(&str, &str); 4] = [
+    ("tenant_id", "TEXT NOT NULL DEFAULT 'default'"),
+    ("automation_script", "TEXT"),
+    ("automation_output", "JSONB"),
+    ("automation_log_id", "TEXT"),
+];
+
+impl<'c> Resolutions<'c> {
+    /// Makes the table ready; one that can't be used is left alone, with a line in the log.
+    pub(super) fn prepare(connection: &'c Connection) -> Self {
+        let statements = make_ready(connection)
+            .and_then(|()| Statements::prepare(connection))
+            .inspect_err(|failure| {
+                tracing::warn!(%failure, "resolutions are not recorded: the table can't be used");
+            })
+            .ok();
+        Self {
+            statements,
+            touched: false,
+        }
+    }
+
+    /// Forgets the transaction before.
+    pub(super) const fn begin(&mut self) {
+        self.touched = false;
+    }
+
+    /// Records a resolution. A refusal by the customer's table is logged and else ignored.
+    ///
+    /// # Errors
+    /// That the whole transaction is lost.
+    pub(super) fn record(
+        &mut self,
+        connection: &Connection,
+        resolution: &Resolution<'_>,
+    ) -> Result<(), Failure> {
+        let Some(statements) = &mut self.statements else {
+            return Ok(());
+        };
+        self.touched = true;
+        let Err(error) = statements.record(resolution) else {
+            return Ok(());
+        };
+        let failure = Failure::from(error);
+        if connection.is_autocommit() || failure.is_of_the_file() {
+            return Err(failure);
+        }
+        tracing::warn!(
+            %failure, execution_id = %resolution.execution_id, ticket_id = resolution.ticket_id,
+            "the resolution is not recorded: the table refused it"
+        );
+        Ok(())
+    }
+
+    /// Stops recording when the customer's table may be why a transaction failed; returns whether it did, so
+    /// that the transaction can be tried again.
+    pub(super) fn give_up(&mut self, failure: &Failure) -> bool {
+        let suspect = self.touched && failure.code() == Some(ErrorCode::ConstraintViolation);
+        if suspect && self.statements.take().is_some() {
+            tracing::error!(%failure, "resolutions are no longer recorded: the table breaks transactions");
+            return true;
+        }
+        false
+    }
+}
+
+fn make_ready(connection: &Connection) -> Result<(), Failure> {
+    if !has_table(connection, "resolutions")? {
+        connection.execute_batch(CREATE_SQL)?;
+    }
+    for (name, definition) in ADDED {
+        if !connection.column_exists(None, "resolutions", name)? {
+            let sql = format!("ALTER TABLE resolutions ADD COLUMN {name} {definition}");
+            connection.execute_batch(&sql)?;
+        }
+    }
+    Ok(connection.execute_batch(
+        "CREATE INDEX IF NOT EXISTS resolutions_automation_ticket ON resolutions (tenant_id, ticket_id)",
+    )?)
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(connection: &'c Connection) -> Result<Self, Failure> {
+        Ok(Self {
+            update: connection.prepare(
+                "UPDATE resolutions SET automation_script = ?3, automation_output = ?4, \
+                 automation_log_id = ?5 WHERE tenant_id = ?1 AND ticket_id = ?2",
+            )?,
+            insert: connection.prepare(
+                "INSERT INTO resolutions (tenant_id, ticket_id, automation_script, \
+                 automation_output, automation_log_id, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
+        })
+    }
+
+    fn record(&mut self, resolution: &Resolution<'_>) -> rusqlite::Result<()> {
+        let (tenant, ticket) = (resolution.tenant.as_str(), resolution.ticket_id);
+        let (script, output) = (resolution.script_name, resolution.output);
+        let log = text::id(resolution.execution_id);
+        let values = params![tenant, ticket, script, output, log];
+        if self.update.execute(values)? == 0 {
+            let id = text::uuid(&Uuid::now_v7());
+            let values = params![tenant, ticket, script, output, log, id];
+            self.insert.execute(values)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! The one thread that writes: it takes all calls that wait, commits them together and answers them. Callers
+//! wait without blocking; when too many wait, the next one waits for a place.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::error::Failure;
+use super::lock::ProcessLock;
+use super::round::Rounds;
+use crate::storage::{Applied, StorageError, Write, WriteError};
+
+/// Calls that may wait; one more waits for a place.
+const CALLS_WAITING_MAX: usize = 1024;
+/// Calls that are committed together at most, so that the first does not wait for too many.
+const CALLS_MAX: usize = 256;
+/// After so much quiet the write-ahead log is copied into the database.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The answers of one call.
+pub(super) type Answers = Vec<Result<Applied, WriteError>>;
+
+/// One call of `commit`.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) writes: Vec<Write>,
+    answer: oneshot::Sender<Answers>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What the writer did so far.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) calls: AtomicU64,
+    pub(super) transactions: AtomicU64,
+}
+
+/// The way to the writer thread. Dropping it waits until all that was handed over is committed.
+#[derive(Debug)]
+pub(super) struct Writer {
+    places: Arc<Semaphore>,
+    /// `None` once closed.
+    queue: Mutex<Option<Sender<Call>>>,
+    /// What the thread says when it ends; `None` once somebody waits for it.
+    ended: Mutex<Option<oneshot::Receiver<Result<(), Failure>>>>,
+    thread: Option<JoinHandle<()>>,
+    counts: Arc<Counts>,
+}
+
+impl Writer {
+    /// Starts the thread, and returns when it is ready. Blocks.
+    pub(super) fn start(connection: Connection, lock: ProcessLock) -> Result<Self, Failure> {
+        let (queue, calls) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let (end, ended) = oneshot::channel();
+        let counts = Arc::new(Counts::default());
+        let rounds_counts = Arc::clone(&counts);
+        let body = move || {
+            let result = serve(&connection, &calls, &ready, rounds_counts);
+            let closed = connection.close().map_err(|(_, error)| error.into());
+            drop(lock);
+            let _ = end.send(result.and(closed));
+        };
+        let thread = std::thread::Builder::new()
+            .name("automation-sqlite".to_owned())
+            .spawn(body)
+            .map_err(|error| Failure::Unusable(format!("no thread can be started: {error}")))?;
+        is_ready.recv().unwrap_or_else(|_| Err(thread_ended()))?;
+        Ok(Self {
+            places: Arc::new(Semaphore::new(CALLS_WAITING_MAX)),
+            queue: Mutex::new(Some(queue)),
+            ended: Mutex::new(Some(ended)),
+            thread: Some(thread),
+            counts,
+        })
+    }
+
+    /// Hands over one call, and waits for its answers.
+    pub(super) async fn commit(&self, writes: Vec<Write>) -> Answers {
+        let count = writes.len();
+        self.hand_over(writes).await.unwrap_or_else(|error| {
+            (0..count)
+                .map(|_| Err(WriteError::Storage(error())))
+                .collect()
+        })
+    }
+
+    async fn hand_over(&self, writes: Vec<Write>) -> Result<Answers, fn() -> StorageError> {
+        let closed = || StorageError::Closed;
+        let places = Arc::clone(&self.places);
+        let place = places.acquire_owned().await.map_err(|_| closed as _)?;
+        let (answer, answered) = oneshot::channel();
+        let call = Call {
+            writes,
+            answer,
+            _place: place,
+        };
+        match &*self.queue.lock() {
+            Some(queue) => queue.send(call).map_err(|_| broken as _)?,
+            None => return Err(closed),
+        }
+        answered.await.map_err(|_| broken as _)
+    }
+
+    /// Refuses further calls, and waits until those before are committed and the file is released.
+    pub(super) async fn close(&self) -> Result<(), StorageError> {
+        self.refuse();
+        let ended = self.ended.lock().take();
+        match ended {
+            None => Err(StorageError::Closed),
+            Some(ended) => Ok(ended.await.unwrap_or_else(|_| Err(thread_ended()))?),
+        }
+    }
+
+    /// Returns the calls that were committed so far, and the transactions that this took.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let [calls, transactions] = [&self.counts.calls, &self.counts.transactions];
+        (calls.load(Relaxed), transactions.load(Relaxed))
+    }
+
+    fn refuse(&self) {
+        self.places.close();
+        self.queue.lock().take();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.refuse();
+        // The thread only has to finish what waits; it needs neither a runtime nor anybody's lock.
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer thread of the database panicked");
+        }
+    }
+}
+
+fn thread_ended() -> Failure {
+    Failure::Unusable("its writer thread ended".to_owned())
+}
+
+fn broken() -> StorageError {
+    thread_ended().into()
+}
+
+/// The life of the thread.
+fn serve(
+    connection: &Connection,
+    calls: &Receiver<Call>,
+    ready: &SyncSender<Result<(), Failure>>,
+    counts: Arc<Counts>,
+) -> Result<(), Failure> {
+    let mut rounds = match Rounds::prepare(connection, counts) {
+        Ok(rounds) => rounds,
+        Err(failure) => {
+            let _ = ready.send(Err(failure.clone()));
+            return Err(failure);
+        }
+    };
+    let _ = ready.send(Ok(()));
+    let mut waiting = Vec::with_capacity(CALLS_MAX);
+    let mut unsettled = false;
+    while let Some(first) = next(connection, calls, unsettled) {
+        waiting.push(first);
+        waiting.extend(calls.try_iter().take(CALLS_MAX - 1));
+        let answers = rounds.commit(&waiting);
+        for (call, answers) in waiting.drain(..).zip(answers) {
+            // A caller that no longer waits has dropped its future, as it may.
+            let _ = call.answer.send(answers);
+        }
+        unsettled = true;
+    }
+    drop(rounds);
+    checkpoint(connection, "TRUNCATE")
+}
+
+/// Waits for a call; `None` when there will be none. Uses the quiet after work for a checkpoint.
+fn next(connection: &Connection, calls: &Receiver<Call>, unsettled: bool) -> Option<Call> {
+    if unsettled {
+        match calls.recv_timeout(QUIET) {
+            Ok(call) => return Some(call),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(failure) = checkpoint(connection, "PASSIVE") {
+                    tracing::warn!(%failure, "the write-ahead log can't be copied into the database");
+                }
+            }
+        }
+    }
+    calls.recv().ok()
+}
+
+/// Copies the write-ahead log into the database, as far as readers allow.
+fn checkpoint(connection: &Connection, mode: &str) -> Result<(), Failure> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    Ok(connection.query_row(&sql, [], |_| Ok(()))?)
+}
