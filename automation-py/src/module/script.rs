@@ -5,6 +5,7 @@ use std::sync::Arc;
 use automation_core as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use serde_json::json;
 
 use super::fields::to_dict;
 use crate::convert;
@@ -114,12 +115,12 @@ impl Script {
 
     #[getter]
     fn isolation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        word(py, self.0.metadata().isolation)
+        convert::to_python(py, &json!(self.0.metadata().isolation))
     }
 
     #[getter]
     fn risk<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        word(py, self.0.metadata().risk)
+        convert::to_python(py, &json!(self.0.metadata().risk))
     }
 
     #[getter]
@@ -129,7 +130,7 @@ impl Script {
 
     #[getter]
     fn entry<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        word(py, self.0.metadata().entry)
+        convert::to_python(py, &json!(self.0.metadata().entry))
     }
 
     #[getter]
@@ -165,12 +166,6 @@ impl Script {
             category.map_or_else(|| "None".to_owned(), |category| format!("{category:?}"))
         )
     }
-}
-
-/// Returns the word that stands for a value of an enum.
-fn word(py: Python<'_>, value: impl serde::Serialize) -> PyResult<Bound<'_, PyAny>> {
-    let value = serde_json::to_value(value).expect("these enums are words");
-    convert::to_python(py, &value)
 }
 
 fn texts(diagnostics: &[core::script::Diagnostic]) -> Vec<String> {
