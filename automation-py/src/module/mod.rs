@@ -14,10 +14,29 @@ mod script;
 mod stats;
 mod url;
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
-/// Adds the classes and exceptions to the module.
-pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+use crate::run::Context;
+
+pyo3::create_exception!(
+    automation,
+    RunInterrupted,
+    PyBaseException,
+    "Raised in a script whose deadline passed or that was cancelled. Not an `Exception`, so that handlers for \
+     those leave it alone."
+);
+
+/// The native module `automation._automation`. The GIL keeps runs apart, so it must not be given up.
+#[pymodule(gil_used = true)]
+pub(crate) fn _automation(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("RunInterrupted", module.py().get_type::<RunInterrupted>())?;
+    module.add("ctx", Context::shared(module.py())?)?;
+    register(module)
+}
+
+/// Adds the classes and exceptions of the front door.
+fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<automation::Automation>()?;
     module.add_class::<execution::Execution>()?;
