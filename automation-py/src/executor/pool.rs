@@ -40,7 +40,6 @@ pub(super) struct Settings {
 }
 
 /// A worker thread.
-#[derive(Debug)]
 pub(super) struct Worker {
     id: usize,
     wake: Condvar,

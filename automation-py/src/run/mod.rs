@@ -214,18 +214,18 @@ impl Reply {
 /// Returns `[path, parameters]`, and the ticket where the script asks for it.
 fn argv(invocation: &Invocation) -> Vec<String> {
     let path = invocation.script.path().to_string_lossy().into_owned();
-    let parameters = json(&invocation.parameters);
-    let mut argv = vec![path, parameters];
+    let parameters = serde_json::to_string(&invocation.parameters);
+    let mut argv = vec![path, written(parameters)];
     if invocation.script.metadata().context_argv
         && let Some(ticket) = &invocation.ticket
     {
-        argv.push(json(ticket));
+        argv.push(ticket.to_string());
     }
     argv
 }
 
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("JSON values have text keys and can be written")
+fn written(json: serde_json::Result<String>) -> String {
+    json.expect("JSON values have text keys and can be written")
 }
 
 thread_local! {

@@ -117,7 +117,7 @@ fn dict<'py>(module: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
 /// Gives `sys` the class with the descriptors.
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     let namespace = PyDict::new(py);
-    let mut add = |name: &'static str, kind: Kind| {
+    let add = |name: &'static str, kind: Kind| {
         namespace.set_item(name, Py::new(py, RunAttribute { name, kind })?)
     };
     add("argv", Kind::Value(Slot::Argv))?;
