@@ -22,12 +22,11 @@ import atexit, builtins, _thread, os, signal, subprocess, sys, threading
 def state():
     modules = (sys, builtins, os, threading, _thread, subprocess, atexit, signal, sys.modules["__main__"])
     attributes = {
-        (module.__name__, name): id(value)
+        (module.__name__, name, id(value))
         for module in modules
         for name, value in vars(module).items()
-        if name not in ("attributes", "before", "after")
+        if name not in ("before", "automation")
     }
-    # pathlib's and ast's caches apart, these are what a process is.
     more = (type(sys), type(os.environ), type(sys.modules["__main__"]), sys.path[:], dict(os.environ))
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
@@ -35,9 +34,8 @@ def state():
 
 before = state()
 import automation
-after = state()
-changed = [name for name, old, new in zip(before[0], before[0].values(), after[0].values()) if old != new]
-assert before == after, changed
+for old, new in zip(before, state()):
+    assert old == new, (old, new)
 """
 
 

@@ -60,7 +60,7 @@ def test_statistics_are_values(helpdesk: Automation) -> None:
     assert isinstance(stats, Stats) and isinstance(stats, ScriptStats)
     assert stats == helpdesk.stats()
     assert stats.by_script["hello.py"] == helpdesk.stats().by_script["hello.py"]
-    assert repr(stats) == "Stats(total=1, successful=1, failed=0, cancelled=0, open=0)"
+    assert repr(stats) == "Stats(total=1, successful=1, failed=0, cancelled=0)"
     assert repr(stats.by_script["hello.py"]).startswith("ScriptStats(total=1,")
     helpdesk.manual("hello.py")
     assert stats != helpdesk.stats()

@@ -660,6 +660,9 @@ class Stats(ScriptStats):
     def recent(self) -> tuple[Execution, ...]:
         """The newest finished executions, without output."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the properties as a dictionary that `json.dumps` takes."""
+
 class AutomationError(Exception):
     """The base of every exception of this package."""
 

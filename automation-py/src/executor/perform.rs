@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use automation_core::{Problem, Reason};
 use automation_core::executor::{Ending, ExecutorError, Failure, Outcome};
 use automation_core::script::Entry;
+use automation_core::{Problem, Reason};
 use pyo3::exceptions::{PyNameError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use automation_core::limits::PAGE_ROWS_MAX;
 use automation_core::secret::{Secret, Secrets, is_secret_name};
-use automation_core::{
-    Classification, Cursor, Error, ExecutionId, Page, Problem, Status, Ticket,
-};
+use automation_core::{Classification, Cursor, Error, ExecutionId, Page, Problem, Status, Ticket};
 use chrono::NaiveDate;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -38,13 +36,25 @@ pub(super) fn classification(dict: &Bound<'_, PyDict>) -> Result<Classification,
     let mut fields = object(dict).map_err(|problem| below("/classification", problem))?;
     let mut problems = Vec::new();
     let category = take(&mut fields, "category", "a str", into_text, &mut problems);
-    let possible = take(&mut fields, "automation_possible", "a bool", |value| value.as_bool(), &mut problems);
+    let possible = take(
+        &mut fields,
+        "automation_possible",
+        "a bool",
+        |value| value.as_bool(),
+        &mut problems,
+    );
     let confidence = match fields.get("confidence") {
         None | Some(Value::Null) => {
             fields.remove("confidence");
             None
         }
-        Some(_) => take(&mut fields, "confidence", "a number", |value| value.as_f64(), &mut problems),
+        Some(_) => take(
+            &mut fields,
+            "confidence",
+            "a number",
+            |value| value.as_f64(),
+            &mut problems,
+        ),
     };
     let (Some(category), Some(possible), []) = (category, possible, &problems[..]) else {
         return Err(Error::InvalidRequest { problems });
@@ -95,7 +105,10 @@ pub(super) fn parameters(
 
 pub(super) fn execution_id(text: &str) -> Result<ExecutionId, Error> {
     text.parse().map_err(|_| {
-        Error::invalid_request("/id", format!("is {text:?}, expected the id of an execution"))
+        Error::invalid_request(
+            "/id",
+            format!("is {text:?}, expected the id of an execution"),
+        )
     })
 }
 
@@ -158,7 +171,8 @@ pub(super) fn secrets(values: Option<HashMap<String, String>>) -> Result<Secrets
     let mut secrets = Secrets::new();
     for (name, value) in values.unwrap_or_default() {
         if !is_secret_name(&name) {
-            let detail = format!("has the name {name:?}, expected letters, digits and _, at most 64");
+            let detail =
+                format!("has the name {name:?}, expected letters, digits and _, at most 64");
             return Err(Error::invalid_request("/secrets", detail));
         }
         secrets = secrets.with(&name, Secret::new(value));

@@ -42,7 +42,10 @@ impl Automation {
         queue_max: Option<i64>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
-        let shown = format!("Automation(scripts={scripts:?}, storage='{storage}')");
+        let shown = format!(
+            "Automation(scripts='{}', storage='{storage}')",
+            scripts.display()
+        );
         let settings = Settings {
             secrets: arguments::secrets(secrets).or_raise(py)?,
             workers: arguments::count("workers", workers, 1).or_raise(py)?,
@@ -69,7 +72,10 @@ impl Automation {
             arguments::classification(classification).or_raise(py)?,
         );
         request.actor = actor;
-        let execution = self.door.ask(py, |automation| async move { automation.execute(request).await });
+        let execution = self.door.ask(
+            py,
+            |automation| async move { automation.execute(request).await },
+        );
         Ok(execution?.into())
     }
 
@@ -90,7 +96,10 @@ impl Automation {
             .with_dry_run(dry_run);
         request.ticket_id = ticket_id;
         request.actor = actor;
-        let execution = self.door.ask(py, |automation| async move { automation.manual(request).await });
+        let execution = self.door.ask(
+            py,
+            |automation| async move { automation.manual(request).await },
+        );
         Ok(execution?.into())
     }
 
@@ -105,7 +114,10 @@ impl Automation {
         let mut request = TestRequest::default();
         request.script_name = script_name;
         request.actor = actor;
-        let execution = self.door.ask(py, |automation| async move { automation.test(request).await });
+        let execution = self.door.ask(
+            py,
+            |automation| async move { automation.test(request).await },
+        );
         Ok(execution?.into())
     }
 
@@ -125,7 +137,10 @@ impl Automation {
     /// Returns an execution.
     fn get(&self, py: Python<'_>, id: &str) -> PyResult<Execution> {
         let id = arguments::execution_id(id).or_raise(py)?;
-        let execution = self.door.ask(py, move |automation| async move { automation.get(id).await });
+        let execution = self.door.ask(
+            py,
+            move |automation| async move { automation.get(id).await },
+        );
         Ok(execution?.into())
     }
 
@@ -154,7 +169,9 @@ impl Automation {
         let mut query = LogsQuery::new(ticket_id);
         query.script_name = script_name;
         query.statuses = arguments::statuses(statuses).or_raise(py)?;
-        let listing = self.door.ask(py, |automation| async move { automation.logs(query, page).await });
+        let listing = self.door.ask(py, |automation| async move {
+            automation.logs(query, page).await
+        });
         Page::new(py, listing?)
     }
 
@@ -169,7 +186,10 @@ impl Automation {
         let mut query = StatsQuery::default();
         query.since = since.map(arguments::day).transpose()?;
         query.script_name = script_name;
-        let stats = self.door.ask(py, |automation| async move { automation.stats(query).await });
+        let stats = self.door.ask(
+            py,
+            |automation| async move { automation.stats(query).await },
+        );
         Stats::new(py, stats?)
     }
 
@@ -192,13 +212,17 @@ impl Automation {
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.
     fn reload(&self, py: Python<'_>) -> PyResult<()> {
-        self.door.ask(py, |automation| async move { automation.reload().await })?;
+        self.door
+            .ask(py, |automation| async move { automation.reload().await })?;
         Ok(())
     }
 
     /// Returns how everything is.
     fn check<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let health = self.door.ask(py, |automation| async move { Ok(automation.health().await) })?;
+        let health = self.door.ask(
+            py,
+            |automation| async move { Ok(automation.health().await) },
+        )?;
         let ready = health.is_ready();
         let fields = serde_json::to_value(health).expect("health is plain data");
         let Value::Object(mut fields) = fields else {
@@ -231,7 +255,11 @@ impl Automation {
             Some(kind) => !kind.is_subclass_of::<PyException>()?,
             None => false,
         };
-        let grace = if in_a_hurry { Duration::ZERO } else { SHUTDOWN_GRACE };
+        let grace = if in_a_hurry {
+            Duration::ZERO
+        } else {
+            SHUTDOWN_GRACE
+        };
         self.door.shut_down(py, grace)
     }
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use automation_core::limits::SHUTDOWN_GRACE;
 use automation_core::secret::Secrets;
-use automation_core::{
-    Automation, BuildError, Error, Result, ScriptRegistry, Storage,
-};
+use automation_core::{Automation, BuildError, Error, Result, ScriptRegistry, Storage};
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use tokio::runtime::Handle;
@@ -106,8 +104,9 @@ impl Door {
     {
         if self.process != std::process::id() {
             let error = Error::Unsupported {
-                what: "this handle was made before the process was forked: make one in each process"
-                    .to_owned(),
+                what:
+                    "this handle was made before the process was forked: make one in each process"
+                        .to_owned(),
             };
             return Err(errors::exception(py, &error));
         }
@@ -117,7 +116,9 @@ impl Door {
 
     /// Shuts the engine down, and waits for that.
     pub(super) fn shut_down(&self, py: Python<'_>, grace: Duration) -> PyResult<()> {
-        self.ask(py, move |automation| async move { automation.shutdown(grace).await })
+        self.ask(py, move |automation| async move {
+            automation.shutdown(grace).await
+        })
     }
 }
 
@@ -137,14 +138,14 @@ impl Drop for Door {
 /// Threads that still run scripts when the interpreter ends would bring the process down with it.
 fn shut_down_at_exit(py: Python<'_>, door: Weak<Door>) -> PyResult<()> {
     let process = std::process::id();
-    let shut_down = PyCFunction::new_closure(py, None, None, move |arguments, _| {
-        match door.upgrade() {
+    let shut_down =
+        PyCFunction::new_closure(py, None, None, move |arguments, _| match door.upgrade() {
             Some(door) if process == std::process::id() => {
                 door.shut_down(arguments.py(), Duration::ZERO)
             }
             _ => Ok(()),
-        }
-    })?;
-    py.import("atexit")?.call_method1("register", (shut_down,))?;
+        })?;
+    py.import("atexit")?
+        .call_method1("register", (shut_down,))?;
     Ok(())
 }

@@ -146,7 +146,10 @@ static TREE: PyOnceLock<Tree> = PyOnceLock::new();
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     let tree = Tree::get(py)?;
-    for class in [&tree.base, &tree.script_failed].into_iter().chain(&tree.kinds) {
+    for class in [&tree.base, &tree.script_failed]
+        .into_iter()
+        .chain(&tree.kinds)
+    {
         let class = class.bind(py);
         module.add(class.name()?, class)?;
     }
@@ -222,7 +225,7 @@ impl Tree {
             py,
             "ScriptFailedError",
             "A run failed or was cancelled, and `raise_for_status` was asked to say so; `execution` is the run.",
-            &[base.clone()],
+            std::slice::from_ref(&base),
             "script_failed",
         )?;
         let kinds = CLASSES

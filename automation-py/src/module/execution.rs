@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors;
-use super::fields::{seconds, to_dict};
+use super::fields::{repr, seconds, to_dict};
 use crate::convert;
 
 /// One recorded run.
@@ -236,7 +236,9 @@ impl Execution {
     #[getter]
     fn parsed_output<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let parsed = self.0.parsed_output.as_ref();
-        parsed.map(|value| convert::to_python(py, value)).transpose()
+        parsed
+            .map(|value| convert::to_python(py, value))
+            .transpose()
     }
 
     #[getter]
@@ -281,15 +283,11 @@ impl Execution {
         to_dict(slf, &FIELDS)
     }
 
-    fn __repr__(&self) -> String {
-        let reason = self.reason();
-        format!(
-            "Execution(id='{}', script_name='{}', status='{}'{})",
-            self.0.id,
-            self.0.script_name,
-            self.0.status,
-            reason.map_or_else(String::new, |reason| format!(", reason='{reason}'"))
-        )
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        match slf.get().0.reason {
+            None => repr(slf, &["id", "script_name", "status"]),
+            Some(_) => repr(slf, &["id", "script_name", "status", "reason"]),
+        }
     }
 }
 
@@ -313,12 +311,6 @@ impl Failure {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let failure = slf.get();
-        let message = failure.message.as_str().into_pyobject(slf.py())?;
-        Ok(format!(
-            "Failure(reason='{}', message={})",
-            failure.reason.unwrap_or_default(),
-            message.repr()?
-        ))
+        repr(slf, &["reason", "message"])
     }
 }

@@ -41,6 +41,17 @@ fn plain(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     Ok(value)
 }
 
+/// Returns an object's attributes `names` as Python code would create it.
+pub(super) fn repr(object: &Bound<'_, PyAny>, names: &[&str]) -> PyResult<String> {
+    let shown = |name: &&str| Ok(format!("{name}={}", object.getattr(*name)?.repr()?));
+    let fields: Vec<_> = names.iter().map(shown).collect::<PyResult<_>>()?;
+    Ok(format!(
+        "{}({})",
+        object.get_type().name()?,
+        fields.join(", ")
+    ))
+}
+
 /// Returns microseconds as seconds.
 #[expect(
     clippy::cast_precision_loss,

@@ -61,7 +61,11 @@ impl Page {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let more = if self.next.is_some() { ", more follow" } else { "" };
+        let more = if self.next.is_some() {
+            ", more follow"
+        } else {
+            ""
+        };
         format!("<Page of {} executions{more}>", self.items.bind(py).len())
     }
 }

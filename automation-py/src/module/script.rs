@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::json;
 
-use super::fields::to_dict;
+use super::fields::{repr, to_dict};
 use crate::convert;
 
 /// A script that can run.
@@ -158,13 +158,8 @@ impl Script {
         to_dict(slf, &SCRIPT_FIELDS)
     }
 
-    fn __repr__(&self) -> String {
-        let category = self.category();
-        format!(
-            "Script(name='{}', category={})",
-            self.0.name(),
-            category.map_or_else(|| "None".to_owned(), |category| format!("{category:?}"))
-        )
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["name", "category"])
     }
 }
 
@@ -196,8 +191,8 @@ impl InvalidScript {
         to_dict(slf, &["name", "problems"])
     }
 
-    fn __repr__(&self) -> String {
-        format!("InvalidScript(name={:?}, problems={:?})", self.name, self.problems)
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["name", "problems"])
     }
 }
 
@@ -228,11 +223,17 @@ impl From<core::Route> for Route {
 impl Route {
     /// Returns the properties as a dictionary that `json.dumps` takes.
     fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
-        let fields = ["script_name", "script_version", "category", "reason", "alternatives"];
+        let fields = [
+            "script_name",
+            "script_version",
+            "category",
+            "reason",
+            "alternatives",
+        ];
         to_dict(slf, &fields)
     }
 
-    fn __repr__(&self) -> String {
-        format!("Route(script_name='{}', reason={:?})", self.script_name, self.reason)
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["script_name", "reason"])
     }
 }

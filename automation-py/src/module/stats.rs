@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::execution::Execution;
-use super::fields::{seconds, to_dict};
+use super::fields::{repr, seconds, to_dict};
 
 /// What is counted of one script.
 #[pyclass(frozen, eq, subclass, module = "automation")]
@@ -101,8 +101,8 @@ impl ScriptStats {
         to_dict(slf, &SCRIPT_FIELDS)
     }
 
-    fn __repr__(&self) -> String {
-        format!("ScriptStats({})", counts(&self.0))
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["total", "successful", "failed", "cancelled"])
     }
 }
 
@@ -110,13 +110,6 @@ impl ScriptStats {
     fn percentile(&self, percent: u8) -> Option<f64> {
         self.0.durations.percentile_us(percent).map(seconds)
     }
-}
-
-fn counts(stats: &core::ScriptStats) -> String {
-    format!(
-        "total={}, successful={}, failed={}, cancelled={}",
-        stats.total, stats.successful, stats.failed, stats.cancelled
-    )
 }
 
 /// What is counted of all scripts together, and of each.
@@ -161,9 +154,5 @@ impl Stats {
         let dict = to_dict(slf, &SCRIPT_FIELDS)?;
         dict.update(to_dict(slf, &["by_script", "open", "recent"])?.as_mapping())?;
         Ok(dict)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Stats({}, open={})", counts(&self.0.all), self.0.open)
     }
 }
