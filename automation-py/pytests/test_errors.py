@@ -18,7 +18,7 @@ from automation import (
     StorageError,
     UnsupportedError,
 )
-from test_manual import waiting_run
+from runs import waiting_run
 
 EXCEPTIONS = {
     name: value

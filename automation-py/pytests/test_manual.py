@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import pytest
 
 from automation import (
     Automation,
-    Execution,
     ExecutionNotFoundError,
     InvalidParametersError,
     InvalidRequestError,
@@ -23,29 +20,7 @@ from automation import (
     ScriptNotFoundError,
     UnsupportedError,
 )
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.005)
-
-
-@contextmanager
-def waiting_run(helpdesk: Automation, folder: Path) -> Iterator[Execution]:
-    """Has a run that would wait for ever, and cancels it at the end."""
-    started = folder / "waiting"
-    with ThreadPoolExecutor(1) as pool:
-        arguments = {"started": str(started)}
-        waiting = pool.submit(helpdesk.manual, "waits.py", arguments, ticket_id="waiting")
-        wait_for(started)
-        [run] = helpdesk.logs("waiting")
-        try:
-            yield run
-        finally:
-            helpdesk.cancel(run.id)
-            waiting.result(timeout=20)
+from runs import waiting_run
 
 
 def test_parameters_and_ticket(helpdesk: Automation) -> None:
@@ -149,17 +124,11 @@ def test_get(helpdesk: Automation) -> None:
 
 
 def test_cancel_ends_a_run(helpdesk: Automation, tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(
-            helpdesk.manual, "waits.py", {"started": str(started)}, ticket_id="T-1"
-        )
-        wait_for(started)
-        [running] = helpdesk.logs("T-1")
+    with waiting_run(helpdesk, tmp_path) as (running, answer):
         assert (running.status, running.success, running.duration) == ("running", None, None)
         assert running.raise_for_status() is running
         cancelled = helpdesk.cancel(running.id, actor="ana")
-        assert waiting.result(timeout=20) == cancelled
+        assert answer.result(timeout=20) == cancelled
     assert (cancelled.status, cancelled.reason) == ("cancelled", "cancelled_by_request")
     assert cancelled.failure is None
     with pytest.raises(ScriptFailedError, match=r"waits\.py cancelled"):

@@ -15,8 +15,12 @@ from typing import Callable
 
 import pytest
 
-from automation import Automation, UnsupportedError
-from test_manual import wait_for, waiting_run
+from automation import Automation
+from runs import wait_for, waiting_run
+
+
+# Python 3.12 and later warn of what is tested here.
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 def python(source: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -129,24 +133,38 @@ def test_the_interpreter_ends_while_scripts_run(folder: Path, tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (0, "end of the program\n"), done.stderr
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_is_told(helpdesk: Automation) -> None:
+def in_child(work: Callable[[], str]) -> str:
+    """Returns what `work` returns, or raises, in a forked child."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            helpdesk.manual("hello.py")
-            answer = b"no error"
-        except UnsupportedError as error:
-            answer = str(error).encode()
+            answer = work()
         except BaseException as error:
-            answer = repr(error).encode()
-        os.write(writer, answer)
+            answer = repr(error)
+        os.write(writer, answer.encode())
         os._exit(0)
     os.close(writer)
-    with open(reader, "rb") as pipe:
-        assert b"forked" in pipe.read()
+    with open(reader) as pipe:
+        answer = pipe.read()
     assert os.waitpid(child, 0)[1] == 0
+    return answer
+
+
+@forks
+def test_a_forked_child_can_not_use_its_parents_handle(helpdesk: Automation) -> None:
+    answer = in_child(lambda: helpdesk.manual("hello.py").status)
+    assert answer.startswith("UnsupportedError(") and "forked" in answer
+    assert helpdesk.manual("hello.py").status == "completed"
+
+
+@forks
+def test_a_forked_child_may_have_a_handle_of_its_own(helpdesk: Automation, folder: Path) -> None:
+    def work() -> str:
+        with Automation(folder, workers=1) as own:
+            return own.manual("hello.py").status
+
+    assert in_child(work) == "completed"
     assert helpdesk.manual("hello.py").status == "completed"
 
 
