@@ -175,7 +175,10 @@ impl Error {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
-            Self::Closed => ErrorKind::Closed,
+            // What was closed with the handle answers for it: nothing broke.
+            Self::Closed
+            | Self::Storage(StorageError::Closed)
+            | Self::Executor(ExecutorError::Closed) => ErrorKind::Closed,
             Self::Storage(_) => ErrorKind::Storage,
             Self::Executor(_) => ErrorKind::Executor,
         }
@@ -333,12 +336,23 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Error, ErrorKind, Problem};
+    use super::{Error, ErrorKind, ExecutorError, Problem, StorageError};
 
     #[test]
     fn every_kind_has_its_own_code() {
         let codes: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(codes.len(), ErrorKind::ALL.len());
+    }
+
+    #[test]
+    fn what_was_closed_is_not_broken() {
+        for error in [
+            Error::Closed,
+            StorageError::Closed.into(),
+            ExecutorError::Closed.into(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        }
     }
 
     #[test]
