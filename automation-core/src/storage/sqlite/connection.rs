@@ -22,6 +22,9 @@ const CHECKPOINT_PAGES: u32 = 4096;
 pub(super) fn place(path: &Path) -> Result<PathBuf, Failure> {
     let unusable = |error| Failure::Unusable(format!("{}: {error}", path.display()));
     match path.canonicalize() {
+        Ok(place) if place.is_dir() => {
+            Err(Failure::Unusable(format!("{} is a folder", path.display())))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = path
                 .parent()
