@@ -1,5 +1,216 @@
-//! The handle.
+//! The handle: one method a verb, each delegates to the engine.
 
-/// The handle that applications hold.
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::builder::AutomationBuilder;
+use crate::engine::{Engine, Watch};
+use crate::error::Result;
+use crate::execution::{Execution, ExecutionId, TenantId};
+use crate::executor::ExecutorHealth;
+use crate::request::{
+    Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
+    TestRequest, Ticket,
+};
+use crate::script::{Script, ScriptIndex};
+use crate::stats::Stats;
+
+/// The handle that applications hold. Clones are cheap and share everything.
+///
+/// Once a run is accepted it belongs to the engine: dropping the future of a verb detaches from the run and
+/// never cancels it.
 #[derive(Debug, Clone)]
-pub struct Automation;
+pub struct Automation {
+    engine: Arc<Engine>,
+    tenant: TenantId,
+}
+
+impl Automation {
+    /// Starts to build a handle.
+    pub fn builder() -> AutomationBuilder {
+        AutomationBuilder::new()
+    }
+
+    pub(crate) const fn new(engine: Arc<Engine>, tenant: TenantId) -> Self {
+        Self { engine, tenant }
+    }
+
+    /// Returns a handle that acts for another tenant; everything else is shared.
+    #[must_use]
+    pub fn for_tenant(&self, tenant: TenantId) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            tenant,
+        }
+    }
+
+    /// Runs the script that the ticket's classification selects, and waits for its end.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`, `invalid_parameters`,
+    /// `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`,
+    /// `executor`. A script that ran and failed is `Ok`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future detaches from the run, which goes on.
+    pub async fn execute(&self, request: ExecuteRequest) -> Result<Execution> {
+        self.engine.execute(&self.tenant, request).await
+    }
+
+    /// Runs a script by its name, and waits for its end.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `unsupported` when the
+    /// script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`, `executor`. A script
+    /// that ran and failed is `Ok`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future detaches from the run, which goes on.
+    pub async fn manual(&self, request: ManualRequest) -> Result<Execution> {
+        self.engine.manual(&self.tenant, request).await
+    }
+
+    /// Makes a dry run through the whole path: registry, storage, executor, parser.
+    ///
+    /// # Errors
+    /// As [`manual`](Self::manual), and `unsupported` when no script has a `dry_run` parameter.
+    ///
+    /// # Cancel safety
+    /// Dropping the future detaches from the run, which goes on.
+    pub async fn test(&self, request: TestRequest) -> Result<Execution> {
+        self.engine.test(&self.tenant, request).await
+    }
+
+    /// Returns which script would run for a ticket, and why, without running it.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`.
+    pub fn route(&self, ticket: &Ticket, classification: &Classification) -> Result<Route> {
+        self.engine
+            .route(ticket, classification)
+            .map(|(route, _)| route)
+    }
+
+    /// Returns an execution.
+    ///
+    /// # Errors
+    /// Kinds `execution_not_found`, `storage`.
+    pub async fn get(&self, id: ExecutionId) -> Result<Execution> {
+        self.engine.get(&self.tenant, id).await
+    }
+
+    /// Asks an execution to end, waits for its terminal status, and returns it.
+    ///
+    /// The answer is honest: an execution that had ended by itself keeps its status, and one that could not be
+    /// stopped is `failed` with `still_running`.
+    ///
+    /// # Errors
+    /// Kinds `execution_not_found`, `conflict` when another instance holds the run, `storage`.
+    pub async fn cancel(&self, id: ExecutionId, actor: Option<&str>) -> Result<Execution> {
+        self.engine.cancel(&self.tenant, id, actor).await
+    }
+
+    /// Follows an execution: its events, then its end.
+    ///
+    /// # Errors
+    /// Kinds `execution_not_found`, `storage`.
+    pub async fn watch(&self, id: ExecutionId) -> Result<Watch> {
+        self.engine.watch(&self.tenant, id).await
+    }
+
+    /// Returns a page of a ticket's executions, newest first.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `ticket_not_found` when the ticket has no execution at all, `storage`.
+    pub async fn logs(
+        &self,
+        query: impl Into<LogsQuery> + Send,
+        page: Page,
+    ) -> Result<Listing<Execution>> {
+        self.engine.logs(&self.tenant, query.into(), page).await
+    }
+
+    /// Returns the statistics.
+    ///
+    /// # Errors
+    /// Kind `storage`.
+    pub async fn stats(&self, query: StatsQuery) -> Result<Stats> {
+        self.engine
+            .stats(StatsQuery {
+                tenant_id: self.tenant.clone(),
+                ..query
+            })
+            .await
+    }
+
+    /// Returns the scripts as they are now, the invalid ones among them.
+    #[must_use]
+    pub fn scripts(&self) -> Arc<ScriptIndex> {
+        self.engine.scripts()
+    }
+
+    /// Returns a script that can run.
+    ///
+    /// # Errors
+    /// Kinds `script_not_found`, `invalid_script`.
+    pub fn script(&self, name: &str) -> Result<Arc<Script>> {
+        self.engine.script(name)
+    }
+
+    /// Reads the scripts folder again. Runs that were accepted keep their version.
+    ///
+    /// # Errors
+    /// Kind `unsupported` when the folder can't be read, `executor` when scripts can't be inspected; the former
+    /// scripts stay.
+    pub async fn reload(&self) -> Result<Arc<ScriptIndex>> {
+        self.engine.reload().await
+    }
+
+    /// Returns how everything is. Never fails: what does not answer is shown as such.
+    pub async fn health(&self) -> Health {
+        self.engine.health().await
+    }
+
+    /// Refuses further runs, waits up to `grace` for the present ones, cancels the rest, and closes the storage.
+    ///
+    /// # Errors
+    /// Kind `executor`, with everything that went wrong: what was accepted is recorded all the same, or found at
+    /// the next start, and the storage is released. A second call gets the answer of the first.
+    pub async fn shutdown(&self, grace: Duration) -> Result<()> {
+        self.engine.shutdown(grace).await
+    }
+}
+
+/// How everything is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// The executor.
+    pub executor: ExecutorHealth,
+    /// The isolated executor, where there is one.
+    pub isolated_executor: Option<ExecutorHealth>,
+    /// Where the storage keeps its data; `None` when it does not answer.
+    pub storage: Option<String>,
+    /// Why the storage does not answer.
+    pub storage_error: Option<String>,
+    /// Executions that are dispatched.
+    pub running: usize,
+    /// Executions that wait to be dispatched.
+    pub queued: usize,
+    /// Whether runs are accepted.
+    pub accepting: bool,
+}
+
+impl Health {
+    /// Returns whether runs can be accepted and executed now.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        let isolated = match &self.isolated_executor {
+            Some(isolated) => isolated.available,
+            None => true,
+        };
+        self.accepting && self.executor.available && isolated && self.storage.is_some()
+    }
+}

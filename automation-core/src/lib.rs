@@ -25,9 +25,10 @@ mod stats;
 mod status;
 pub mod storage;
 
-pub use automation::Automation;
+pub use automation::{Automation, Health};
 pub use builder::AutomationBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use engine::{Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
     Completion, Event, EventKind, Execution, ExecutionId, InstanceId, Reason, ResourceUsage,
@@ -36,12 +37,12 @@ pub use execution::{
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;
 pub use request::{
-    Classification, Cursor, ExecuteRequest, Listing, ManualRequest, Page, Route, StatsQuery,
-    TestRequest, Ticket,
+    Classification, Cursor, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route,
+    StatsQuery, TestRequest, Ticket,
 };
 pub use script::{Script, ScriptRegistry};
 pub use secret::SecretSource;
-pub use stats::{ScriptStats, Stats};
+pub use stats::{Histogram, ScriptStats, Stats};
 pub use status::Status;
 #[cfg(feature = "sqlite")]
 pub use storage::{Durability, SqliteStorage};

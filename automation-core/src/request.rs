@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Problem};
 use crate::execution::TenantId;
 use crate::limits;
+use crate::status::Status;
 
 /// A ticket: an id, and whatever else the helpdesk knows of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,7 +65,7 @@ impl Ticket {
 ///
 /// # Errors
 /// A sentence that says what is expected.
-pub fn validate_ticket_id(id: &str) -> Result<(), String> {
+pub(crate) fn validate_ticket_id(id: &str) -> Result<(), String> {
     let chars = id.chars().count();
     let blank = id.trim() != id || id.is_empty();
     if blank || chars > limits::TICKET_ID_CHARS_MAX || id.chars().any(char::is_control) {
@@ -109,8 +110,6 @@ impl Classification {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ExecuteRequest {
-    /// Whose request it is.
-    pub tenant_id: TenantId,
     /// The ticket.
     pub ticket: Ticket,
     /// Its classification.
@@ -124,7 +123,6 @@ impl ExecuteRequest {
     #[must_use]
     pub fn new(ticket: Ticket, classification: Classification) -> Self {
         Self {
-            tenant_id: TenantId::default(),
             ticket,
             classification,
             actor: None,
@@ -140,11 +138,9 @@ impl ExecuteRequest {
 }
 
 /// Asks for a script by its name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ManualRequest {
-    /// Whose request it is.
-    pub tenant_id: TenantId,
     /// The script's name, for instance `disk_cleanup.py`.
     pub script_name: String,
     /// Its parameters.
@@ -157,12 +153,22 @@ pub struct ManualRequest {
     pub dry_run: bool,
 }
 
+impl fmt::Debug for ManualRequest {
+    // Parameters may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualRequest")
+            .field("script_name", &self.script_name)
+            .field("ticket_id", &self.ticket_id)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
 impl ManualRequest {
     /// Creates a request without parameters.
     #[must_use]
     pub fn new(script_name: impl Into<String>) -> Self {
         Self {
-            tenant_id: TenantId::default(),
             script_name: script_name.into(),
             parameters: Map::new(),
             ticket_id: None,
@@ -171,7 +177,7 @@ impl ManualRequest {
         }
     }
 
-    /// Sets the parameters; anything but an object is refused by the verb.
+    /// Sets the parameters; the verb validates them against the script's schema.
     #[must_use]
     pub fn with_parameters(mut self, parameters: Map<String, Value>) -> Self {
         self.parameters = parameters;
@@ -202,14 +208,40 @@ impl ManualRequest {
 
 /// Asks for a dry run through the whole path.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
 pub struct TestRequest {
-    /// Whose request it is.
-    pub tenant_id: TenantId,
     /// The script; by default the first that has a `dry_run` parameter.
     pub script_name: Option<String>,
     /// Who asks.
     pub actor: Option<String>,
+}
+
+/// Which of a ticket's executions are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogsQuery {
+    /// The ticket.
+    pub ticket_id: String,
+    /// Of this script.
+    pub script_name: Option<String>,
+    /// With one of these statuses; any when empty.
+    pub statuses: Vec<Status>,
+}
+
+impl LogsQuery {
+    /// Asks for all executions of a ticket.
+    #[must_use]
+    pub fn new(ticket_id: impl Into<String>) -> Self {
+        Self {
+            ticket_id: ticket_id.into(),
+            script_name: None,
+            statuses: Vec::new(),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for LogsQuery {
+    fn from(ticket_id: T) -> Self {
+        Self::new(ticket_id)
+    }
 }
 
 /// Which script would run for a ticket, and why.
@@ -248,9 +280,8 @@ impl Route {
 
 /// Which statistics are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub struct StatsQuery {
-    /// Whose executions.
+    /// Whose executions; the handle sets its own.
     pub tenant_id: TenantId,
     /// Of executions that ended on this day (UTC) or later.
     pub since: Option<NaiveDate>,

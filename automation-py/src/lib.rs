@@ -1,1 +1,14 @@
-//! Placeholder that the next commits fill.
+//! Runs automation scripts on a CPython that lives in this process.
+//!
+//! [`PythonExecutor`] is the in-process [`Executor`](automation_core::Executor): a script compiled once runs in
+//! microseconds. Concurrent runs share the interpreter and see none of each other's command line, streams,
+//! environment and `__main__`.
+
+mod convert;
+mod executor;
+mod ffi;
+mod interpreter;
+mod module;
+mod run;
+
+pub use executor::{PythonExecutor, PythonExecutorBuilder};

@@ -1,1 +1,445 @@
-//! The life of one run.
+//! The life of one run: the only place that orders storage, executor and parser calls.
+//!
+//! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
+//! its terminal status, `host` is what the script talks to meanwhile, `watch` lets others follow, `recovery`
+//! ends what an earlier process left open.
+
+mod gate;
+mod host;
+mod life;
+mod plan;
+mod recovery;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch as watch_channel;
+use tokio_util::task::TaskTracker;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use self::gate::Gate;
+use self::host::{LiveRun, Stop};
+use self::plan::Plan;
+pub use self::watch::{Update, Watch};
+use crate::automation::Health;
+use crate::clock::Clock;
+use crate::error::{BuildError, Error, Result};
+use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
+use crate::executor::{Executor, ExecutorError};
+use crate::parser::OutputParser;
+use crate::request::{
+    Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
+    TestRequest, Ticket, check_actor, validate_ticket_id,
+};
+use crate::script::{Isolation, Script, ScriptIndex, ScriptRegistry};
+use crate::secret::SecretSource;
+use crate::stats::Stats;
+use crate::storage::{ExecutionQuery, Storage, StorageError};
+
+/// How long runs that were told to end at a shutdown are waited for.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What the engine is made of.
+pub(crate) struct Parts {
+    pub(crate) scripts: ScriptRegistry,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) isolated_executor: Option<Arc<dyn Executor>>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) parser: Arc<dyn OutputParser>,
+    pub(crate) secrets: Arc<dyn SecretSource>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Handle,
+}
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) executions_max: usize,
+    pub(crate) queue_max: usize,
+    pub(crate) lease: Duration,
+}
+
+pub(crate) struct Engine {
+    parts: Parts,
+    settings: Settings,
+    instance: InstanceId,
+    ids: Mutex<ContextV7>,
+    gate: Gate,
+    live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
+    stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
+    accepting: AtomicBool,
+    tasks: TaskTracker,
+    /// The answer of the one shutdown, once it is asked for: what went wrong, if anything did.
+    shutdown: Mutex<Option<watch_channel::Receiver<Option<Option<String>>>>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("instance", &self.instance)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
+        inspect_scripts(&parts)?;
+        let engine = Arc::new(Self {
+            gate: Gate::new(settings.executions_max, settings.queue_max),
+            instance: InstanceId::new(Uuid::now_v7().to_string()),
+            ids: Mutex::new(ContextV7::new()),
+            live: Mutex::default(),
+            stored_versions: Mutex::default(),
+            accepting: AtomicBool::new(true),
+            tasks: TaskTracker::new(),
+            shutdown: Mutex::default(),
+            parts,
+            settings,
+        });
+        recovery::spawn(&engine);
+        Ok(engine)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        exact_now(&*self.parts.clock)
+    }
+
+    fn next_id(&self, now: DateTime<Utc>) -> ExecutionId {
+        let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+        let timestamp =
+            Timestamp::from_unix(&*self.ids.lock(), seconds, now.timestamp_subsec_nanos());
+        ExecutionId::from_uuid(Uuid::new_v7(timestamp))
+    }
+
+    fn lease_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + self.settings.lease
+    }
+
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        request: ExecuteRequest,
+    ) -> Result<Execution> {
+        let plan = self.plan_ticket(request)?;
+        self.accept(tenant, plan).await
+    }
+
+    pub(crate) async fn manual(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        request: ManualRequest,
+    ) -> Result<Execution> {
+        let plan = self.plan_manual(request)?;
+        self.accept(tenant, plan).await
+    }
+
+    pub(crate) async fn test(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        request: TestRequest,
+    ) -> Result<Execution> {
+        let plan = self.plan_test(request)?;
+        self.accept(tenant, plan).await
+    }
+
+    /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
+    async fn accept(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+        if !self.accepting.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let executor = self.executor_of(&plan.script)?;
+        let place = self.gate.enter()?;
+        let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, executor);
+        let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
+        let execution = task.await.unwrap_or_else(|panic| {
+            let detail = format!("the run's task ended early: {panic}");
+            Err(ExecutorError::Internal { detail }.into())
+        })?;
+        if execution.status.is_terminal() {
+            return Ok(execution);
+        }
+        // Another instance took the run over.
+        self.watch(tenant, execution.id).await?.end().await
+    }
+
+    fn executor_of(&self, script: &Script) -> Result<Arc<dyn Executor>> {
+        match (script.metadata().isolation, &self.parts.isolated_executor) {
+            (Isolation::InProcess, _) => Ok(Arc::clone(&self.parts.executor)),
+            (Isolation::Process, Some(isolated)) => Ok(Arc::clone(isolated)),
+            (Isolation::Process, None) => Err(Error::Unsupported {
+                what: format!(
+                    "script {:?} asks for isolation = \"process\" and there is no isolated executor",
+                    script.name()
+                ),
+            }),
+        }
+    }
+
+    pub(crate) fn route(
+        &self,
+        ticket: &Ticket,
+        classification: &Classification,
+    ) -> Result<(Route, Arc<Script>)> {
+        plan::route(&self.scripts(), ticket, classification)
+    }
+
+    pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {
+        self.parts
+            .storage
+            .get(tenant, id)
+            .await
+            .map_err(|error| match error {
+                StorageError::NotFound { .. } => Error::ExecutionNotFound { id },
+                other => other.into(),
+            })
+    }
+
+    pub(crate) async fn cancel(
+        &self,
+        tenant: &TenantId,
+        id: ExecutionId,
+        actor: Option<&str>,
+    ) -> Result<Execution> {
+        let mut problems = Vec::new();
+        check_actor(actor, &mut problems);
+        if !problems.is_empty() {
+            return Err(Error::InvalidRequest { problems });
+        }
+        if let Some(run) = self.live_run(tenant, id) {
+            let live = run.subscribe();
+            run.stop(Stop::Cancel {
+                actor: actor.map(ToOwned::to_owned),
+            });
+            if let Some(live) = live {
+                watch::until_over(live).await;
+            }
+        }
+        let execution = self.get(tenant, id).await?;
+        if !execution.status.is_terminal() {
+            return Err(Error::Conflict {
+                detail: format!(
+                    "execution {id} is held by another instance, or its end is not recorded yet"
+                ),
+            });
+        }
+        Ok(execution)
+    }
+
+    pub(crate) async fn watch(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        id: ExecutionId,
+    ) -> Result<Watch> {
+        let live = self.live_run(tenant, id).and_then(|run| run.subscribe());
+        self.get(tenant, id).await?;
+        Ok(Watch::new(Arc::clone(self), tenant.clone(), id, live))
+    }
+
+    fn live_run(&self, tenant: &TenantId, id: ExecutionId) -> Option<Arc<LiveRun>> {
+        self.live
+            .lock()
+            .get(&id)
+            .filter(|run| run.tenant() == tenant)
+            .cloned()
+    }
+
+    pub(crate) async fn logs(
+        &self,
+        tenant: &TenantId,
+        query: LogsQuery,
+        page: Page,
+    ) -> Result<Listing<Execution>> {
+        validate_ticket_id(&query.ticket_id)
+            .map_err(|detail| Error::invalid_request("/ticket_id", detail))?;
+        let unfiltered =
+            query.statuses.is_empty() && query.script_name.is_none() && page.after.is_none();
+        let wanted = ExecutionQuery {
+            ticket_id: Some(query.ticket_id.clone()),
+            script_name: query.script_name,
+            statuses: query.statuses,
+            ..ExecutionQuery::of(tenant.clone())
+        };
+        let rows = self.list(&wanted, &page).await?;
+        if rows.items.is_empty() {
+            let known = !unfiltered && self.ticket_is_known(tenant, &query.ticket_id).await?;
+            if !known {
+                return Err(Error::TicketNotFound {
+                    ticket_id: query.ticket_id,
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn ticket_is_known(&self, tenant: &TenantId, ticket_id: &str) -> Result<bool> {
+        let any = ExecutionQuery {
+            ticket_id: Some(ticket_id.to_owned()),
+            without_output: true,
+            ..ExecutionQuery::of(tenant.clone())
+        };
+        Ok(!self.list(&any, &Page::first(1)).await?.items.is_empty())
+    }
+
+    async fn list(&self, query: &ExecutionQuery, page: &Page) -> Result<Listing<Execution>> {
+        self.parts
+            .storage
+            .list(query, page)
+            .await
+            .map_err(|error| match error {
+                StorageError::InvalidCursor { .. } => {
+                    Error::invalid_request("/cursor", error.to_string())
+                }
+                other => other.into(),
+            })
+    }
+
+    pub(crate) async fn stats(&self, query: StatsQuery) -> Result<Stats> {
+        Ok(self.parts.storage.stats(&query).await?)
+    }
+
+    pub(crate) fn scripts(&self) -> Arc<ScriptIndex> {
+        self.parts.scripts.index()
+    }
+
+    pub(crate) fn script(&self, name: &str) -> Result<Arc<Script>> {
+        plan::script(&self.scripts(), name)
+    }
+
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Arc<ScriptIndex>> {
+        let engine = Arc::clone(self);
+        let inspected = self
+            .parts
+            .runtime
+            .spawn_blocking(move || inspect_scripts(&engine.parts))
+            .await;
+        match inspected {
+            Ok(Ok(index)) => Ok(index),
+            Ok(Err(BuildError::Executor(error))) => Err(error.into()),
+            Ok(Err(error)) => Err(Error::Unsupported {
+                what: error.to_string(),
+            }),
+            Err(panic) => Err(ExecutorError::Internal {
+                detail: panic.to_string(),
+            }
+            .into()),
+        }
+    }
+
+    pub(crate) async fn health(&self) -> Health {
+        let executor = self.parts.executor.health().await;
+        let isolated_executor = match &self.parts.isolated_executor {
+            Some(isolated) => Some(isolated.health().await),
+            None => None,
+        };
+        let (storage, storage_error) = match self.parts.storage.health().await {
+            Ok(place) => (Some(place), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let (running, queued) = self.gate.load();
+        let accepting = self.accepting.load(Ordering::Acquire);
+        Health {
+            executor,
+            isolated_executor,
+            storage,
+            storage_error,
+            running,
+            queued,
+            accepting,
+        }
+    }
+
+    /// Shuts down once, in a task of its own; every caller gets the answer of the one time.
+    pub(crate) async fn shutdown(self: &Arc<Self>, grace: Duration) -> Result<()> {
+        let mut answer = {
+            let mut shutdown = self.shutdown.lock();
+            shutdown
+                .get_or_insert_with(|| self.spawn_shutdown(grace))
+                .clone()
+        };
+        let failure = match answer.wait_for(Option::is_some).await {
+            Ok(failure) => failure.clone().flatten(),
+            Err(_) => Some("the shutdown ended early".to_owned()),
+        };
+        failure.map_or(Ok(()), |detail| {
+            Err(ExecutorError::Internal { detail }.into())
+        })
+    }
+
+    fn spawn_shutdown(
+        self: &Arc<Self>,
+        grace: Duration,
+    ) -> watch_channel::Receiver<Option<Option<String>>> {
+        let (sender, receiver) = watch_channel::channel(None);
+        let engine = Arc::clone(self);
+        drop(self.parts.runtime.spawn(async move {
+            let failure = engine.shut_down(grace).await;
+            let _ = sender.send(Some(failure));
+        }));
+        receiver
+    }
+
+    /// Returns what went wrong; everything is released all the same.
+    async fn shut_down(&self, grace: Duration) -> Option<String> {
+        self.accepting.store(false, Ordering::Release);
+        self.gate.close();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            for run in self.live.lock().values() {
+                run.stop(Stop::Shutdown);
+            }
+            // The executor answers within its own bound after a stop; a storage that is away may not.
+            let _ = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
+        }
+        let mut failures = Vec::new();
+        for executor in [
+            Some(&self.parts.executor),
+            self.parts.isolated_executor.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            failures.extend(
+                executor
+                    .shutdown(Duration::ZERO)
+                    .await
+                    .err()
+                    .map(|error| error.to_string()),
+            );
+        }
+        failures.extend(
+            self.parts
+                .storage
+                .close()
+                .await
+                .err()
+                .map(|error| error.to_string()),
+        );
+        (!failures.is_empty()).then(|| failures.join("; "))
+    }
+}
+
+/// Returns the present time, as exact as every backend keeps it: to the microsecond.
+fn exact_now(clock: &dyn Clock) -> DateTime<Utc> {
+    clock.now().trunc_subsecs(6)
+}
+
+/// Reads the scripts again and lets their executors look at them; the former scripts stay when one can't.
+fn inspect_scripts(parts: &Parts) -> Result<Arc<ScriptIndex>, BuildError> {
+    parts.scripts.refresh(|script| {
+        let isolated = parts.isolated_executor.as_ref();
+        let isolated = isolated.filter(|_| script.metadata().isolation == Isolation::Process);
+        let inspection = isolated.unwrap_or(&parts.executor).inspect(script)?;
+        Ok(inspection.diagnostics)
+    })
+}

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error as ThisError;
 
-pub use self::capture::{Capture, CapturedText};
+pub use self::capture::{Capture, CapturedText, for_display};
 pub use self::function::FnExecutor;
 use crate::execution::{ExecutionId, Reason, ResourceUsage};
 use crate::script::{Diagnostic, Script};

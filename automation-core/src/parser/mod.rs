@@ -1,14 +1,18 @@
 //! What makes a structured result out of a run's output.
 
+mod documents;
 mod json_in_noise;
+mod machine;
+mod progress;
 
 use std::fmt::Debug;
 
 use serde_json::{Map, Value};
 
 pub use self::json_in_noise::JsonInNoise;
+pub use self::progress::{Progress, progress_line};
+use crate::error::Problem;
 use crate::executor::RawOutput;
-use crate::json::JsonError;
 
 /// Finds the result in a run's output.
 ///
@@ -28,7 +32,7 @@ pub struct ParsedOutput {
     pub value: Option<Map<String, Value>>,
     /// How it was found.
     pub found: Found,
-    /// Candidates that were seen; the last one wins.
+    /// Documents that standard output holds, where it was looked at: the last one wins.
     pub documents_seen: usize,
 }
 
@@ -45,6 +49,9 @@ pub enum Found {
     Exact,
     /// It is an object among other text.
     Embedded,
-    /// There is one, and it breaks the JSON profile; nothing is guessed or repaired.
-    Rejected(JsonError),
+    /// There is one, and it breaks the JSON profile: why, and where. Nothing is guessed or repaired.
+    Rejected(Problem),
 }
+
+#[cfg(test)]
+mod tests;

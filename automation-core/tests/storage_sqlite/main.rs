@@ -45,7 +45,6 @@ impl Fixture for File {
     fn expected_capabilities(&self) -> StorageCapabilities {
         let mut capabilities = StorageCapabilities::default();
         capabilities.durable = true;
-        capabilities.exclusive = true;
         capabilities
     }
 }

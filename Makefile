@@ -1,0 +1,72 @@
+# One command each; CI calls the same ones. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export CARGO_TERM_COLOR ?= auto
+CARGO ?= cargo
+ifneq ($(wildcard $(HOME)/.cargo/bin/cargo),)
+export PATH := $(PATH):$(HOME)/.cargo/bin
+endif
+
+# The Python that is embedded: found by `make setup`, or given as PYTHON=/path/to/python3.
+-include target/setup.mk
+export PYO3_PYTHON
+VENV := target/venv/bin/python
+
+.PHONY: help setup setup-test run test lint fmt rust-test python-test python-module doc bench deps-check
+
+help: ## Lists the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: ## Checks the toolchain and Python; installs or names what is missing
+	@tools/setup.sh run
+
+setup-test:
+	@tools/setup.sh test
+
+# A second make reads what setup found.
+run: setup ## Runs the bundled server on SQLite; nothing to configure
+	@$(MAKE) --no-print-directory run-server
+run-server:
+	PYTHON_PATH="$${PYTHON_PATH:-$(PYO3_PYTHON)}" $(CARGO) run --release --quiet --locked --bin automation-server -- $(ARGS)
+
+test: setup-test ## Runs everything that must pass
+	@$(MAKE) --no-print-directory lint deps-check rust-test python-test doc
+
+lint: ## Format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+fmt: ## Formats the Rust code
+	$(CARGO) fmt --all
+
+deps-check: ## Proves the dependency rule: core knows neither pyo3 nor axum
+	@if $(CARGO) tree --locked -p automation-core -e normal --all-features | grep -E '(pyo3|axum|automation-(py|http))'; \
+	then echo 'automation-core must not depend on these' >&2; exit 1; fi
+	@if $(CARGO) tree --locked -p automation-http -e normal --all-features | grep -E '(pyo3|automation-py)'; \
+	then echo 'automation-http must not depend on these' >&2; exit 1; fi
+	@if $(CARGO) tree --locked -e features -i serde_json | grep -E 'serde_json feature "(arbitrary_precision|preserve_order)"'; \
+	then echo 'these features of serde_json would change the JSON profile of every user' >&2; exit 1; fi
+	@echo 'dependency rule: ok'
+
+rust-test: ## Rust tests, the examples in the documentation among them
+	$(CARGO) test --workspace --all-features --locked
+
+python-module: setup ## Builds the importable package into target/module
+	@$(MAKE) --no-print-directory python-module-release
+python-module-release:
+	$(CARGO) build --release --locked -p automation-py
+	tools/stage_module.sh release
+
+python-test: ## Python tests: the module, and the scripts by hand and through the executor
+	$(CARGO) build --locked -p automation-py
+	tools/stage_module.sh debug
+	PYTHONPATH=target/module $(VENV) -m pytest -q automation-py/pytests scripts/tests
+
+doc: ## Documentation, without warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --all-features --no-deps --locked --quiet
+
+bench: setup ## Measures, side by side in one run
+	@$(MAKE) --no-print-directory bench-all
+bench-all:
+	$(CARGO) bench --locked --quiet -p automation-core --all-features
+	$(CARGO) bench --locked --quiet -p automation-py

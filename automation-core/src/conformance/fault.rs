@@ -1,0 +1,157 @@
+//! A storage that fails on purpose: the n-th call, before or after it is applied.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use crate::execution::{Event, Execution, ExecutionId, TenantId};
+use crate::request::{Listing, Page, StatsQuery};
+use crate::stats::Stats;
+use crate::storage::{
+    Applied, ExecutionQuery, Record, RecordKind, Storage, StorageCapabilities, StorageError, Write,
+    WriteError,
+};
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused and nothing is applied.
+    Refused,
+    /// It is applied, and its answer is lost.
+    AnswerLost,
+}
+
+/// Wraps a storage and lets its n-th call fail.
+#[derive(Debug)]
+pub struct FaultyStorage {
+    inner: Arc<dyn Storage>,
+    fault: Fault,
+    fails_at: usize,
+    fails_for: usize,
+    calls: AtomicUsize,
+}
+
+impl FaultyStorage {
+    /// Lets the call with this number, from 1, fail. `close` and `health` are neither counted nor do they fail.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Storage>, fails_at: usize, fault: Fault) -> Self {
+        Self {
+            inner,
+            fault,
+            fails_at,
+            fails_for: 1,
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    /// Lets not one but `calls` calls fail in a row.
+    #[must_use]
+    pub const fn for_calls(mut self, calls: usize) -> Self {
+        self.fails_for = calls;
+        self
+    }
+
+    /// Returns whether the fault has happened.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.calls.load(Ordering::Acquire) >= self.fails_at
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let call = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
+        let fails = call >= self.fails_at && call - self.fails_at < self.fails_for;
+        fails.then_some(self.fault)
+    }
+
+    /// A read has no effect, so both faults are the same to it.
+    fn read(&self) -> Result<(), StorageError> {
+        self.fault().map_or(Ok(()), |fault| Err(error(fault)))
+    }
+}
+
+fn error(fault: Fault) -> StorageError {
+    match fault {
+        Fault::Refused => StorageError::Unavailable {
+            backend: "faulty",
+            detail: "on purpose".to_owned(),
+        },
+        Fault::AnswerLost => StorageError::Backend {
+            backend: "faulty",
+            source: "the answer is lost on purpose".into(),
+        },
+    }
+}
+
+fn errors(fault: Fault, count: usize) -> Vec<Result<Applied, WriteError>> {
+    (0..count)
+        .map(|_| Err(WriteError::Storage(error(fault))))
+        .collect()
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Storage for FaultyStorage {
+    fn capabilities(&self) -> StorageCapabilities {
+        self.inner.capabilities()
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Applied, WriteError>> {
+        let count = writes.len();
+        match self.fault() {
+            None => self.inner.commit(writes).await,
+            Some(Fault::Refused) => errors(Fault::Refused, count),
+            Some(Fault::AnswerLost) => {
+                self.inner.commit(writes).await;
+                errors(Fault::AnswerLost, count)
+            }
+        }
+    }
+
+    async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution, StorageError> {
+        self.read()?;
+        self.inner.get(tenant, id).await
+    }
+
+    async fn list(
+        &self,
+        query: &ExecutionQuery,
+        page: &Page,
+    ) -> Result<Listing<Execution>, StorageError> {
+        self.read()?;
+        self.inner.list(query, page).await
+    }
+
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        id: ExecutionId,
+        page: &Page,
+    ) -> Result<Listing<Event>, StorageError> {
+        self.read()?;
+        self.inner.events(tenant, id, page).await
+    }
+
+    async fn record(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        key: &str,
+    ) -> Result<Option<Record>, StorageError> {
+        self.read()?;
+        self.inner.record(tenant, kind, key).await
+    }
+
+    async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError> {
+        self.read()?;
+        self.inner.stats(query).await
+    }
+
+    async fn health(&self) -> Result<String, StorageError> {
+        self.inner.health().await
+    }
+
+    async fn close(&self) -> Result<(), StorageError> {
+        self.inner.close().await
+    }
+}

@@ -1,0 +1,142 @@
+//! Ends what an earlier process left open, and keeps the leases of this one (promise P5).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::task::JoinSet;
+
+use super::Engine;
+use crate::execution::{Completion, Execution, Reason};
+use crate::limits;
+use crate::request::Page;
+use crate::status::Status;
+use crate::storage::{Change, ExecutionQuery, StorageError, Transition, Write, WriteError};
+
+/// Pause after a storage that did not answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Starts the task that recovers now and, as long as the engine lives, renews leases and recovers again.
+pub(super) fn spawn(engine: &Arc<Engine>) {
+    let weak = Arc::downgrade(engine);
+    // Not tracked: it has no run of its own, so nobody waits for it.
+    drop(engine.parts.runtime.spawn(keep(weak)));
+}
+
+async fn keep(engine: Weak<Engine>) {
+    loop {
+        let pause = {
+            let Some(engine) = engine.upgrade() else {
+                return;
+            };
+            match tick(&engine).await {
+                Ok(()) => engine.settings.lease / 3,
+                Err(StorageError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "leases are not renewed yet");
+                    RETRY
+                }
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn tick(engine: &Engine) -> Result<(), StorageError> {
+    let now = engine.now();
+    if !engine.live.lock().is_empty() {
+        let renew = Write::Renew {
+            instance: engine.instance.clone(),
+            lease_until: engine.lease_until(now),
+        };
+        if let Some(Err(WriteError::Storage(error))) =
+            engine.parts.storage.commit(vec![renew]).await.pop()
+        {
+            return Err(error);
+        }
+    }
+    let recovered = recover(engine, now).await?;
+    if recovered > 0 {
+        tracing::warn!(recovered, "executions that were left open are ended");
+    }
+    Ok(())
+}
+
+/// Ends every open execution that nobody looks after any more; returns how many.
+///
+/// That is one whose lease has ended, and one of our own that none of our tasks has: its insert was of unknown
+/// outcome and counted as refused, or its task panicked. A storage that belongs to one process ends the leases of
+/// earlier ones when it is opened, so that nobody waits for them.
+async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageError> {
+    let query = ExecutionQuery {
+        statuses: vec![Status::Starting, Status::Running],
+        without_output: true,
+        ..ExecutionQuery::default()
+    };
+    let (mut page, mut recovered) = (Page::first(limits::PAGE_ROWS_MAX), 0);
+    loop {
+        let rows = engine.parts.storage.list(&query, &page).await?;
+        let orphans = rows.items.iter().filter(|row| is_orphan(engine, row, now));
+        recovered += end_orphans(engine, orphans, now).await?;
+        let Some(next) = rows.next else {
+            return Ok(recovered);
+        };
+        page = Page::first(limits::PAGE_ROWS_MAX).after(next);
+    }
+}
+
+/// A row without a lease waits for its time; nobody has to hold it.
+fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>) -> bool {
+    let expired = row.lease_until.is_some_and(|lease_until| lease_until < now);
+    if row.claimed_by.as_ref() == Some(&engine.instance) {
+        return !engine.live.lock().contains_key(&row.id);
+    }
+    expired
+}
+
+/// Ends rows, each in a call of its own so that one whose holder was faster does not hold up the others, and all
+/// at the same time so that the storage commits them together.
+async fn end_orphans(
+    engine: &Engine,
+    rows: impl Iterator<Item = &Execution>,
+    now: DateTime<Utc>,
+) -> Result<usize, StorageError> {
+    let mut commits = JoinSet::new();
+    for row in rows {
+        let storage = Arc::clone(&engine.parts.storage);
+        let end = Write::Transition(Box::new(orphaned(row, now)));
+        commits.spawn(async move { storage.commit(vec![end]).await.pop() });
+    }
+    let mut ended = 0;
+    for answer in commits.join_all().await {
+        match answer {
+            Some(Err(WriteError::Storage(error))) => return Err(error),
+            Some(Ok(_)) => ended += 1,
+            Some(Err(_)) | None => {}
+        }
+    }
+    Ok(ended)
+}
+
+fn orphaned(row: &Execution, now: DateTime<Utc>) -> Transition {
+    let (reason, error) = if row.status == Status::Starting {
+        (
+            Reason::NotStarted,
+            "the process ended before the script started",
+        )
+    } else {
+        (
+            Reason::Orphaned,
+            "the process ended while the script ran; what the script did is unknown",
+        )
+    };
+    let mut completion = Completion::new(Status::Failed, Some(reason), now);
+    completion.error = Some(error.to_owned());
+    Transition {
+        tenant_id: row.tenant_id.clone(),
+        id: row.id,
+        epoch: row.epoch,
+        from: row.status,
+        change: Change::End(completion),
+    }
+}

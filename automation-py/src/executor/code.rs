@@ -1,0 +1,88 @@
+//! Compiled scripts, kept by version. Knows nothing of runs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use automation_core::Script;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::run::Glue;
+
+/// Versions that are kept: a registry has hundreds of scripts, and each reload may bring new versions of them.
+const VERSIONS_MAX: usize = 4096;
+
+/// A compiled script.
+#[derive(Debug)]
+pub(super) struct Code {
+    path: PathBuf,
+    pub(super) file: Py<PyString>,
+    pub(super) code: Py<PyAny>,
+}
+
+/// The compiled scripts of an executor. One version may lie at several paths, which tracebacks show.
+#[derive(Debug, Default)]
+pub(super) struct CodeCache(Mutex<HashMap<Arc<str>, Vec<Arc<Code>>>>);
+
+impl CodeCache {
+    /// Returns a script's code; compiles it when it was never asked for.
+    pub(super) fn get(&self, py: Python<'_>, script: &Script) -> PyResult<Arc<Code>> {
+        if let Some(code) = self.find(script) {
+            return Ok(code);
+        }
+        let code = Arc::new(compile(py, script)?);
+        let mut versions = self.0.lock();
+        let former = if versions.len() < VERSIONS_MAX {
+            HashMap::new()
+        } else {
+            std::mem::take(&mut *versions)
+        };
+        versions
+            .entry(Arc::clone(script.version()))
+            .or_default()
+            .push(Arc::clone(&code));
+        drop(versions);
+        drop(former);
+        Ok(code)
+    }
+
+    fn find(&self, script: &Script) -> Option<Arc<Code>> {
+        let versions = self.0.lock();
+        let codes = versions.get(&**script.version())?;
+        let path = script.path().as_os_str();
+        codes
+            .iter()
+            .find(|code| code.path.as_os_str() == path)
+            .map(Arc::clone)
+    }
+}
+
+fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
+    let glue = Glue::get(py);
+    let path = script.path();
+    let file = PyString::new(py, &path.to_string_lossy());
+    if let Some(folder) = folder(path) {
+        glue.function(py, "add_folder")?
+            .call1((folder.to_string_lossy(),))?;
+    }
+    let source = &**script.source();
+    glue.function(py, "remember_source")?
+        .call1((&file, source))?;
+    let code = glue
+        .compile
+        .bind(py)
+        .call1((source, &file, "exec", 0, true))?;
+    Ok(Code {
+        path: path.to_owned(),
+        file: file.unbind(),
+        code: code.unbind(),
+    })
+}
+
+/// Returns the folder of a script that is a file; one that is only in memory has none.
+fn folder(path: &Path) -> Option<PathBuf> {
+    let folder = std::path::absolute(path.parent()?).ok()?;
+    (!path.parent()?.as_os_str().is_empty() && folder.is_dir()).then_some(folder)
+}

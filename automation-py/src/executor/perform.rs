@@ -1,0 +1,233 @@
+//! The life of one run on its worker thread: module, code, exit, traces. Knows nothing of queues and deadlines;
+//! that something cut the run short is read from the run itself.
+
+use std::sync::Arc;
+
+use automation_core::executor::{Ending, ExecutorError, Failure, Outcome};
+use automation_core::script::Entry;
+use automation_core::{Problem, Reason};
+use pyo3::exceptions::{PyNameError, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::Value;
+
+use super::code::CodeCache;
+use super::cpu_clock::CpuClock;
+use crate::ffi::{self, FreshContext};
+use crate::module::RunInterrupted;
+use crate::run::{self, Context, Glue, Reply, Run, Slot};
+use crate::{convert, run::is_forked};
+
+/// How a script ended by itself.
+struct Verdict {
+    ending: Ending,
+    exit_code: Option<i32>,
+    returned: Option<Value>,
+}
+
+impl Verdict {
+    fn failed(reason: Reason, message: impl Into<String>, exit_code: Option<i32>) -> Self {
+        Self {
+            ending: Ending::Failed(Failure::new(reason, message)),
+            exit_code,
+            returned: None,
+        }
+    }
+
+    fn exited(code: i32) -> Self {
+        if code == 0 {
+            return Self {
+                ending: Ending::Completed,
+                exit_code: Some(0),
+                returned: None,
+            };
+        }
+        Self::failed(Reason::ExitCode, format!("exit code {code}"), Some(code))
+    }
+}
+
+/// Runs a run. Returns the right to answer with the answer; `None` when the run was abandoned meanwhile.
+pub(super) fn perform(
+    py: Python<'_>,
+    codes: &CodeCache,
+    run: &Arc<Run>,
+    clock: &mut CpuClock,
+) -> Option<(Reply, Outcome)> {
+    let ident = ffi::thread_ident();
+    ffi::clear_raised(py, ident);
+    if !run.start() {
+        return Some((run.claim()?, run.outcome(Ending::Cancelled)));
+    }
+    let start = clock.start();
+    let bound = run::Bound::to(Arc::clone(run));
+    let verdict = execute(py, codes, run);
+    if is_forked() {
+        ffi::exit_child(verdict.exit_code.unwrap_or(1));
+    }
+    let cut = run.end();
+    ffi::clear_raised(py, ident);
+    drop(bound);
+    run.release_objects(py);
+    let reply = run.claim()?;
+    let ending = cut.map_or(verdict.ending, |cut| run.cut_ending(cut));
+    let mut outcome = run.outcome(ending);
+    outcome.output.interrupted = cut.is_some();
+    if cut.is_none() {
+        outcome.exit_code = verdict.exit_code;
+        outcome.output.returned = verdict.returned;
+    }
+    let cpu = clock.stop(start, outcome.duration);
+    outcome.usage.cpu_us = u64::try_from(cpu.as_micros()).ok();
+    Some((reply, outcome))
+}
+
+/// Executes the script and cleans up after it. Whatever is cut short in here still counts as the script.
+fn execute(py: Python<'_>, codes: &CodeCache, run: &Arc<Run>) -> Verdict {
+    let context = FreshContext::enter(py);
+    let result = match &context {
+        Ok(_) => run_script(py, codes, run),
+        Err(error) => Err(error.clone_ref(py)),
+    };
+    let verdict = match result {
+        Ok(returned) => completed(returned),
+        Err(error) => judge(py, run, error),
+    };
+    clean_up(py, run);
+    verdict
+}
+
+/// Executes the module, and calls its `run` where it is entered that way.
+fn run_script<'py>(
+    py: Python<'py>,
+    codes: &CodeCache,
+    run: &Run,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let script = &run.invocation.script;
+    let code = codes.get(py, script)?;
+    let builtins = Glue::get(py).builtins.bind(py);
+    let namespace = run.create_module(py, code.file.bind(py), builtins)?;
+    ffi::eval(code.code.bind(py), &namespace)?;
+    match script.metadata().entry {
+        Entry::Plain => Ok(None),
+        Entry::Run => call_run(py, run, &namespace).map(Some),
+    }
+}
+
+fn call_run<'py>(
+    py: Python<'py>,
+    run: &Run,
+    namespace: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let function = namespace.get_item(intern!(py, "run"))?.ok_or_else(|| {
+        PyNameError::new_err("the script has entry = \"run\" and defines no function run")
+    })?;
+    let parameters = convert::object_to_python(py, &run.invocation.parameters)?;
+    function.call((Context::shared(py)?,), Some(&parameters))
+}
+
+fn completed(returned: Option<Bound<'_, PyAny>>) -> Verdict {
+    let mut verdict = Verdict::exited(0);
+    match returned.map(|value| convert::to_json(&value)).transpose() {
+        Ok(returned) => verdict.returned = returned,
+        Err(problem) => {
+            return Verdict::failed(Reason::InvalidOutput, in_result(&problem), None);
+        }
+    }
+    verdict
+}
+
+fn in_result(problem: &Problem) -> String {
+    let Problem { pointer, detail } = problem;
+    match pointer.as_str() {
+        "" => format!("the result: {detail}"),
+        _ => format!("the result at {pointer}: {detail}"),
+    }
+}
+
+/// Decides what an exception that nobody caught means, and shows it as the interpreter would.
+fn judge(py: Python<'_>, run: &Run, error: PyErr) -> Verdict {
+    if error.is_instance_of::<PySystemExit>(py) {
+        return Verdict::exited(exit_code(py, &error));
+    }
+    let script = &run.invocation.script;
+    let path = script.path().to_string_lossy();
+    let error = error.into_value(py);
+    let report = Glue::get(py).report.bind(py);
+    let show = || report.call1((&error, &path, &**script.source()));
+    // A deadline may strike while the traceback is written: once more then, since it says where the script was.
+    let sentence = match show() {
+        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => show(),
+        other => other,
+    };
+    let message = sentence
+        .and_then(|sentence| sentence.extract::<String>())
+        .unwrap_or_else(|_| "an exception that can't be shown".to_owned());
+    Verdict::failed(Reason::Exception, message, Some(1))
+}
+
+/// Returns the code of a `SystemExit` as the operating system would show it: `None` is 0, an integer its last
+/// 8 bits, anything else is written to standard error and is 1.
+fn exit_code(py: Python<'_>, error: &PyErr) -> i32 {
+    let Ok(code) = error.value(py).getattr(intern!(py, "code")) else {
+        return 1;
+    };
+    if code.is_none() {
+        return 0;
+    }
+    if code.is_instance_of::<pyo3::types::PyInt>() {
+        return code
+            .extract::<i64>()
+            .map_or(255, |code| (code & 0xff) as i32);
+    }
+    let written = code.str().and_then(|text| {
+        py.import(intern!(py, "sys"))?
+            .getattr(intern!(py, "stderr"))?
+            .call_method1(intern!(py, "write"), (format!("{text}\n"),))
+    });
+    drop(written);
+    1
+}
+
+/// Ends what the script left: exit functions, buffers of its own, its namespace. Errors have nobody to go to.
+fn clean_up(py: Python<'_>, run: &Run) {
+    let glue = Glue::get(py);
+    if run.objects.lock().exit_functions.is_some() {
+        let _ = glue.call_exit_functions.bind(py).call0();
+    }
+    for slot in [Slot::Stdout, Slot::Stderr] {
+        if let Some(stream) = run.slot(py, slot) {
+            let _ = stream.bind(py).call_method0(intern!(py, "flush"));
+        }
+    }
+    stop_tracing(py, glue);
+    // Functions of threads that go on still need their globals.
+    if run.threads().is_empty()
+        && let Some(module) = run.module(py)
+    {
+        module.dict().clear();
+    }
+}
+
+/// Takes back `sys.settrace` and `sys.setprofile`, which belong to the thread and would meet the next run.
+fn stop_tracing(py: Python<'_>, glue: &Glue) {
+    for (get, set) in [
+        (&glue.gettrace, "settrace"),
+        (&glue.getprofile, "setprofile"),
+    ] {
+        let is_set = get.bind(py).call0().is_ok_and(|hook| !hook.is_none());
+        if is_set && let Ok(sys) = py.import(intern!(py, "sys")) {
+            let _ = sys.call_method1(set, (py.None(),));
+        }
+    }
+}
+
+/// Returns the error of a run during which we panicked.
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> ExecutorError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    ExecutorError::Internal { detail: text }
+}

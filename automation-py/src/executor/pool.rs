@@ -1,0 +1,414 @@
+//! The queue and the worker threads.
+//!
+//! One GIL is handed around among the workers, and handing it over for scripts that take microseconds costs more
+//! than the scripts do. So one worker at a time drains the queue; it keeps the GIL from run to run and gives it
+//! up only to wait. Another worker takes over when the queue stands still, which the watchdog sees.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use automation_core::executor::ExecutorError;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use pyo3::prelude::*;
+use tokio::sync::Notify;
+
+use super::code::CodeCache;
+use super::cpu_clock::CpuClock;
+use super::perform::{panicked, perform};
+use crate::ffi::{self, ThreadIdent};
+use crate::interpreter::STACK_BYTES;
+use crate::run::{Answer, Cut, LateBytes, Reply, Run};
+
+/// Time for which the queue may stand still before another worker takes over.
+pub(super) const STALL: Duration = Duration::from_millis(1);
+/// Age of the last take from which a worker that is done takes over by itself.
+const FOLLOW: Duration = Duration::from_micros(200);
+/// Runs that leave the queue within one tick when its scripts are too short to share.
+const BUSY_TAKES: u64 = 8;
+
+/// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
+/// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
+/// follows.
+const HELD_MAX: usize = 64;
+
+/// What is set when an executor is built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) workers: usize,
+    /// Time that a run gets to end after its deadline or a cancel.
+    pub(super) grace: Duration,
+    /// Threads whose script could not be stopped that are replaced.
+    pub(super) abandoned_max: usize,
+}
+
+/// A worker thread.
+pub(super) struct Worker {
+    id: usize,
+    wake: Condvar,
+    /// What it runs, and which thread it is to Python.
+    pub(super) current: Mutex<Option<(Arc<Run>, ThreadIdent)>>,
+    abandoned: AtomicBool,
+}
+
+/// What the pool's lock protects.
+pub(super) struct State {
+    pub(super) queue: VecDeque<Arc<Run>>,
+    idle: Vec<Arc<Worker>>,
+    pub(super) workers: Vec<Arc<Worker>>,
+    /// The worker that drains the queue.
+    drainer: Option<usize>,
+    pub(super) taken: u64,
+    last_taken: Instant,
+    pub(super) quarantined: usize,
+    pub(super) closed: bool,
+    /// Whether the watchdog waits without a tick.
+    pub(super) watchdog_asleep: bool,
+    next_id: usize,
+}
+
+/// The queue and the workers. Its lock is never held while waiting for the GIL.
+pub(super) struct Pool {
+    pub(super) settings: Settings,
+    state: Mutex<State>,
+    pub(super) watchdog: Condvar,
+    pub(super) codes: CodeCache,
+    pub(super) late: LateBytes,
+    held: Mutex<Vec<(Reply, Answer)>>,
+    closed: AtomicBool,
+    drained: Notify,
+}
+
+impl Pool {
+    /// Creates a pool and starts its workers.
+    pub(super) fn start(settings: Settings) -> Result<Arc<Self>, ExecutorError> {
+        let pool = Arc::new(Self {
+            settings,
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                idle: Vec::new(),
+                workers: Vec::new(),
+                drainer: None,
+                taken: 0,
+                last_taken: Instant::now(),
+                quarantined: 0,
+                closed: false,
+                watchdog_asleep: false,
+                next_id: 0,
+            }),
+            watchdog: Condvar::new(),
+            codes: CodeCache::default(),
+            late: LateBytes::default(),
+            held: Mutex::default(),
+            closed: AtomicBool::new(false),
+            drained: Notify::new(),
+        });
+        for _ in 0..settings.workers {
+            pool.spawn(&mut pool.lock())?;
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    fn spawn(self: &Arc<Self>, state: &mut State) -> Result<(), ExecutorError> {
+        let worker = Arc::new(Worker {
+            id: state.next_id,
+            wake: Condvar::new(),
+            current: Mutex::new(None),
+            abandoned: AtomicBool::new(false),
+        });
+        state.next_id += 1;
+        let (pool, thread_worker) = (Arc::clone(self), Arc::clone(&worker));
+        thread::Builder::new()
+            .name(format!("python-{}", worker.id))
+            .stack_size(STACK_BYTES)
+            .spawn(move || pool.work(&thread_worker))
+            .map_err(|error| ExecutorError::Start {
+                detail: format!("no thread for a worker: {error}"),
+            })?;
+        state.workers.push(worker);
+        Ok(())
+    }
+
+    /// Puts a run into the queue.
+    pub(super) fn submit(&self, run: Arc<Run>) -> Result<(), ExecutorError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(ExecutorError::Closed);
+        }
+        self.check_available(&state)?;
+        let now = run.handed_over();
+        state.queue.push_back(run);
+        if state.drainer.is_none() || now.saturating_duration_since(state.last_taken) >= STALL {
+            state.wake_drainer();
+        }
+        if state.watchdog_asleep {
+            self.watchdog.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Says whether runs are taken.
+    pub(super) fn check_available(&self, state: &State) -> Result<(), ExecutorError> {
+        if state.quarantined <= self.settings.abandoned_max && !state.workers.is_empty() {
+            return Ok(());
+        }
+        Err(unavailable(state.quarantined))
+    }
+
+    /// Asks a run to end: takes it out of the queue, or lets the watchdog cut it short.
+    pub(super) fn cancel(&self, run: &Arc<Run>) {
+        run.request_cancel();
+        let mut state = self.lock();
+        let place = state
+            .queue
+            .iter()
+            .position(|queued| Arc::ptr_eq(queued, run));
+        let queued = place.and_then(|place| state.queue.remove(place));
+        self.watchdog.notify_one();
+        drop(state);
+        if let Some(reply) = queued.and_then(|run| run.claim()) {
+            reply.send(Ok(run.outcome(automation_core::executor::Ending::Cancelled)));
+        }
+    }
+
+    /// Gives a worker that runs `run` up: answers for it, and starts another in its place.
+    pub(super) fn abandon(self: &Arc<Self>, worker: &Arc<Worker>, run: &Arc<Run>, cut: Cut) {
+        let Some(reply) = run.claim() else { return };
+        let mut outcome = run.outcome(run.abandoned_ending(cut));
+        outcome.still_running = true;
+        outcome.output.interrupted = true;
+        let mut state = self.lock();
+        worker.abandoned.store(true, Ordering::Release);
+        state.workers.retain(|other| !Arc::ptr_eq(other, worker));
+        state.quarantined += 1;
+        if state.drainer == Some(worker.id) {
+            state.drainer = None;
+        }
+        self.refill(&mut state);
+        let refused = if state.workers.is_empty() {
+            std::mem::take(&mut state.queue)
+        } else {
+            state.wake_drainer();
+            VecDeque::new()
+        };
+        let quarantined = state.quarantined;
+        drop(state);
+        let script = run.invocation.script.name();
+        tracing::warn!(
+            script,
+            quarantined,
+            "a script could not be stopped; its thread is abandoned"
+        );
+        reply.send(Ok(outcome));
+        refuse(refused, || unavailable(quarantined));
+        self.drained.notify_waiters();
+    }
+
+    /// Starts workers in place of those that are missing, as far as that is allowed.
+    fn refill(self: &Arc<Self>, state: &mut State) {
+        while state.workers.len() < self.settings.workers
+            && state.quarantined <= self.settings.abandoned_max
+            && !state.closed
+        {
+            if let Err(error) = self.spawn(state) {
+                tracing::error!(%error, "a worker can't be replaced");
+                return;
+            }
+        }
+    }
+
+    /// Refuses further runs; the workers end when the queue is empty.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let mut state = self.lock();
+        state.closed = true;
+        for worker in &state.workers {
+            worker.wake.notify_one();
+        }
+        self.watchdog.notify_one();
+    }
+
+    /// Waits until nothing is queued and nothing runs. Returns how many runs are left after `grace`; those that
+    /// had not begun are refused.
+    pub(super) async fn drain(&self, grace: Duration) -> usize {
+        let deadline = tokio::time::Instant::now() + grace;
+        loop {
+            let drained = self.drained.notified();
+            let left = self.active();
+            if left == 0 {
+                return 0;
+            }
+            if tokio::time::timeout_at(deadline, drained).await.is_err() {
+                let refused = std::mem::take(&mut self.lock().queue);
+                refuse(refused, || ExecutorError::Closed);
+                return left;
+            }
+        }
+    }
+
+    fn active(&self) -> usize {
+        let state = self.lock();
+        state.queue.len() + state.busy()
+    }
+
+    /// A worker thread's life.
+    fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
+        Python::attach(|py| {
+            let ident = ffi::thread_ident();
+            let mut clock = CpuClock::default();
+            while let Some(run) = self.next(py, worker, ident, &mut clock) {
+                self.run(py, worker, &run, &mut clock);
+                if worker.abandoned.load(Ordering::Acquire) {
+                    break;
+                }
+            }
+        });
+        self.retire(worker);
+    }
+
+    /// Runs a run and answers for it, whatever happens.
+    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
+        let result = catch_unwind(AssertUnwindSafe(|| perform(py, &self.codes, run, clock)));
+        *worker.current.lock() = None;
+        let answered = match result {
+            Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),
+            Err(panic) => {
+                run.end();
+                let error = panicked(&*panic);
+                tracing::error!(%error, script = run.invocation.script.name(), "a run panicked");
+                run.claim().map(|reply| (reply, Err(error)))
+            }
+        };
+        self.held.lock().extend(answered);
+        if self.closed.load(Ordering::Acquire) {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Gives the answers that are held back, if they are as many as the runs that wait.
+    pub(super) fn send_held(&self, waiting: usize) {
+        let mut held = self.held.lock();
+        if held.is_empty() || held.len() < waiting.min(HELD_MAX) {
+            return;
+        }
+        let answers = std::mem::replace(&mut *held, Vec::with_capacity(HELD_MAX));
+        drop(held);
+        for (reply, answer) in answers {
+            reply.send(answer);
+        }
+    }
+
+    /// Returns the next run for a worker; waits for one with the GIL released. `None` ends the worker.
+    fn next(
+        &self,
+        py: Python<'_>,
+        worker: &Arc<Worker>,
+        ident: ThreadIdent,
+        clock: &mut CpuClock,
+    ) -> Option<Arc<Run>> {
+        let (taken, waiting) = {
+            let mut state = self.lock();
+            (state.take(worker, ident), state.queue.len())
+        };
+        self.send_held(if taken.is_some() { waiting } else { 0 });
+        taken.or_else(|| {
+            clock.pause();
+            py.detach(|| self.wait(worker, ident))
+        })
+    }
+
+    fn wait(&self, worker: &Arc<Worker>, ident: ThreadIdent) -> Option<Arc<Run>> {
+        let mut state = self.lock();
+        loop {
+            if let Some(run) = state.take(worker, ident) {
+                return Some(run);
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle.push(Arc::clone(worker));
+            worker.wake.wait(&mut state);
+            state.idle.retain(|other| !Arc::ptr_eq(other, worker));
+        }
+    }
+
+    /// Takes the books of a worker whose thread ends.
+    fn retire(self: &Arc<Self>, worker: &Arc<Worker>) {
+        let mut state = self.lock();
+        if worker.abandoned.load(Ordering::Acquire) {
+            state.quarantined -= 1;
+            self.refill(&mut state);
+        } else {
+            state.workers.retain(|other| !Arc::ptr_eq(other, worker));
+        }
+        self.watchdog.notify_one();
+    }
+}
+
+impl State {
+    /// Returns how many workers run something.
+    pub(super) fn busy(&self) -> usize {
+        let busy = |worker: &&Arc<Worker>| worker.current.lock().is_some();
+        self.workers.iter().filter(busy).count()
+    }
+
+    /// Takes the next run, if it is the worker's turn.
+    fn take(&mut self, worker: &Worker, ident: ThreadIdent) -> Option<Arc<Run>> {
+        let Some(run) = self.queue.front() else {
+            if self.drainer == Some(worker.id) {
+                self.drainer = None;
+            }
+            return None;
+        };
+        let now = Instant::now();
+        let turn = self.drainer.is_none_or(|drainer| drainer == worker.id)
+            || now.saturating_duration_since(self.last_taken) >= FOLLOW;
+        if !turn {
+            return None;
+        }
+        *worker.current.lock() = Some((Arc::clone(run), ident));
+        self.drainer = Some(worker.id);
+        self.taken += 1;
+        self.last_taken = now;
+        self.queue.pop_front()
+    }
+
+    /// Makes an idle worker the one that drains the queue.
+    fn wake_drainer(&mut self) {
+        if let Some(worker) = self.idle.pop() {
+            self.drainer = Some(worker.id);
+            worker.wake.notify_one();
+        }
+    }
+
+    /// Lets another worker take over when the queue stands still. `seen` is what `taken` was a tick ago.
+    pub(super) fn pass_on(&mut self, now: Instant, seen: u64) {
+        let Some(head) = self.queue.front() else {
+            return;
+        };
+        let waited = now.saturating_duration_since(head.handed_over()) >= STALL;
+        let stands = now.saturating_duration_since(self.last_taken) >= STALL;
+        if waited && (stands || self.taken - seen < BUSY_TAKES) {
+            self.wake_drainer();
+        }
+    }
+}
+
+fn unavailable(quarantined: usize) -> ExecutorError {
+    ExecutorError::Unavailable {
+        detail: format!("{quarantined} threads are in scripts that could not be stopped"),
+    }
+}
+
+fn refuse(runs: VecDeque<Arc<Run>>, error: impl Fn() -> ExecutorError) {
+    for reply in runs.iter().filter_map(|run| run.claim()) {
+        reply.send(Err(error()));
+    }
+}

@@ -1,0 +1,180 @@
+//! The calls that PyO3 has no safe form for. The only file of this crate with `unsafe`; it knows nothing of runs.
+
+#![expect(unsafe_code, reason = "the one place for calls without a safe form")]
+
+use std::ffi::{CStr, CString, OsStr};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+
+/// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
+pub(crate) type ThreadIdent = std::ffi::c_ulong;
+
+/// Returns whether Python runs in this process.
+pub(crate) fn is_initialized() -> bool {
+    // SAFETY: may be called at any time.
+    unsafe { ffi::Py_IsInitialized() != 0 }
+}
+
+/// Returns the version of the library that is loaded, for instance `3.11.7 (main, ...) [GCC ...]`. Python need not run.
+pub(crate) fn library_version() -> String {
+    // SAFETY: may be called at any time; the answer is a constant string of the library.
+    let version = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
+    version.to_string_lossy().into_owned()
+}
+
+/// Returns the file that holds the loaded library, where the platform tells.
+pub(crate) fn library_path() -> Option<PathBuf> {
+    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+    let symbol = ffi::Py_GetVersion as *const () as *const libc::c_void;
+    // SAFETY: `symbol` is an address in a loaded object, and `info` is written to when the answer is not 0.
+    let found = unsafe { libc::dladdr(symbol, info.as_mut_ptr()) } != 0;
+    // SAFETY: zeroed above, and all-zero is a valid value of its pointers and integers.
+    let info = unsafe { info.assume_init() };
+    if !found || info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the loader's own string, which lives as long as the object is loaded.
+    let name = unsafe { CStr::from_ptr(info.dli_fname) };
+    let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+    Some(path.canonicalize().unwrap_or(path))
+}
+
+/// Starts Python as if `executable` had been started: its environment, its packages. The calling thread
+/// becomes Python's main thread, and does not hold the GIL afterwards.
+///
+/// The process's environment and locale are neither read nor changed, signals stay the host's, text is UTF-8.
+pub(crate) fn initialize(executable: &Path) -> Result<(), String> {
+    let path = CString::new(executable.as_os_str().as_bytes())
+        .map_err(|_| "the interpreter's path holds a null byte".to_owned())?;
+    // SAFETY: Python does not run yet (the caller's lock sees to it), and the configuration functions are
+    // called in the documented order on structs that the `Init` functions have filled.
+    unsafe {
+        let mut pre = MaybeUninit::<ffi::PyPreConfig>::uninit();
+        ffi::PyPreConfig_InitPythonConfig(pre.as_mut_ptr());
+        let mut pre = pre.assume_init();
+        pre.parse_argv = 0;
+        pre.use_environment = 0;
+        pre.configure_locale = 0;
+        pre.coerce_c_locale = 0;
+        pre.utf8_mode = 1;
+        check(ffi::Py_PreInitialize(&raw const pre))?;
+
+        let mut config = MaybeUninit::<ffi::PyConfig>::uninit();
+        ffi::PyConfig_InitPythonConfig(config.as_mut_ptr());
+        let mut config = config.assume_init();
+        config.parse_argv = 0;
+        config.use_environment = 0;
+        config.install_signal_handlers = 0;
+        config.configure_c_stdio = 0;
+        config.pathconfig_warnings = 0;
+        let (config, target) = (&raw mut config, &raw mut config.executable);
+        let started = check(ffi::PyConfig_SetBytesString(config, target, path.as_ptr()))
+            .and_then(|()| check(ffi::Py_InitializeFromConfig(config)));
+        ffi::PyConfig_Clear(config);
+        started?;
+        ffi::PyEval_SaveThread();
+    }
+    Ok(())
+}
+
+/// Turns a status into an error with its text.
+///
+/// # Safety
+/// `status` comes from a configuration function.
+unsafe fn check(status: ffi::PyStatus) -> Result<(), String> {
+    // SAFETY: reads the struct's tag.
+    if unsafe { ffi::PyStatus_Exception(status) } == 0 {
+        return Ok(());
+    }
+    if status.err_msg.is_null() {
+        return Err(format!("exit code {}", status.exitcode));
+    }
+    // SAFETY: error messages are constant strings of the library.
+    let text = unsafe { CStr::from_ptr(status.err_msg) };
+    Err(text.to_string_lossy().into_owned())
+}
+
+/// Executes a code object in a namespace.
+pub(crate) fn eval<'py>(
+    code: &Bound<'py, PyAny>,
+    namespace: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached, as both arguments show; `code` is a code object, which is what the compile cache holds.
+    unsafe {
+        let result = ffi::PyEval_EvalCode(code.as_ptr(), namespace.as_ptr(), namespace.as_ptr());
+        Bound::from_owned_ptr_or_err(code.py(), result)
+    }
+}
+
+/// Returns the calling thread's identity.
+pub(crate) fn thread_ident() -> ThreadIdent {
+    // SAFETY: may be called on any thread.
+    unsafe { ffi::PyThread_get_thread_ident() }
+}
+
+/// Makes a thread raise `exception` as soon as it executes Python code. Replaces one that waits to be raised.
+pub(crate) fn raise_in_thread(ident: ThreadIdent, exception: &Bound<'_, PyType>) {
+    // SAFETY: attached, as the argument shows; an identity of no living thread is answered with 0.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident.cast_signed(), exception.as_ptr()) };
+}
+
+/// Takes back an exception that waits to be raised in a thread.
+pub(crate) fn clear_raised(_py: Python<'_>, ident: ThreadIdent) {
+    // SAFETY: attached, as the token shows; null clears.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident.cast_signed(), std::ptr::null_mut()) };
+}
+
+/// A fresh `contextvars` context on this thread, left when dropped: a run must not see what an earlier one
+/// on the same thread left in it, the `decimal` context for instance.
+pub(crate) struct FreshContext<'py>(Bound<'py, PyAny>);
+
+impl<'py> FreshContext<'py> {
+    /// Creates and enters one.
+    pub(crate) fn enter(py: Python<'py>) -> PyResult<Self> {
+        // SAFETY: attached, as the token shows; the new reference is owned by the guard.
+        unsafe {
+            let context = Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())?;
+            match ffi::PyContext_Enter(context.as_ptr()) {
+                0 => Ok(Self(context)),
+                _ => Err(PyErr::fetch(py)),
+            }
+        }
+    }
+}
+
+impl Drop for FreshContext<'_> {
+    fn drop(&mut self) {
+        // SAFETY: attached, as the guard's lifetime shows; an error is cleared, since nobody could act on it.
+        unsafe {
+            if ffi::PyContext_Exit(self.0.as_ptr()) != 0 {
+                ffi::PyErr_Clear();
+            }
+        }
+    }
+}
+
+/// Returns the processor time that the calling thread has used.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place to write to; should the clock be missing, it stays zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
+}
+
+/// Ends the process at once, without any clean-up: the only way out of a forked child.
+pub(crate) fn exit_child(code: i32) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(code) }
+}

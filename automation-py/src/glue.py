@@ -1,0 +1,286 @@
+"""The Python half of a run's containment: classes that Python itself must subclass, and functions that are
+shorter here than in Rust. Executed once, in a namespace that also holds the native functions it names."""
+
+import _thread
+import ast
+import atexit
+import importlib.metadata
+import io
+import linecache
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from types import ModuleType
+
+OWN_FILE = __file__
+
+
+class RunModule(ModuleType):
+    """`sys.modules["__main__"]`: on a run's threads the run's own module, elsewhere the host's."""
+
+    def __getattribute__(self, name):
+        module = run_module()
+        if module is None:
+            return ModuleType.__getattribute__(self, name)
+        return getattr(module, name)
+
+    def __setattr__(self, name, value):
+        module = run_module()
+        if module is None:
+            ModuleType.__setattr__(self, name, value)
+        else:
+            setattr(module, name, value)
+
+    def __delattr__(self, name):
+        module = run_module()
+        if module is None:
+            ModuleType.__delattr__(self, name)
+        else:
+            delattr(module, name)
+
+    def __dir__(self):
+        module = run_module()
+        return ModuleType.__dir__(self) if module is None else dir(module)
+
+    def __repr__(self):
+        module = run_module()
+        return ModuleType.__repr__(self) if module is None else repr(module)
+
+
+class RunEnviron(type(os.environ)):
+    """`os.environ`: on a run's threads its own view, which `putenv` never sees."""
+
+    @property
+    def _data(self):
+        return environ_to_read(self.__dict__["_data"])
+
+    def __setitem__(self, key, value):
+        data = environ_to_write(self.__dict__["_data"])
+        if data is None:
+            super().__setitem__(key, value)
+            return
+        key, value = self.encodekey(key), self.encodevalue(value)
+        if not key or b"=" in key:
+            raise OSError(22, "Invalid argument")
+        if b"\0" in key or b"\0" in value:
+            raise ValueError("embedded null byte")
+        data[key] = value
+
+    def __delitem__(self, key):
+        data = environ_to_write(self.__dict__["_data"])
+        if data is None:
+            super().__delitem__(key)
+            return
+        try:
+            del data[self.encodekey(key)]
+        except KeyError:
+            raise KeyError(key) from None
+
+
+def install_environ():
+    putenv, unsetenv, system = os.putenv, os.unsetenv, os.system
+    execute_child = subprocess.Popen._execute_child
+
+    def run_putenv(name, value, /):
+        if not in_run():
+            putenv(name, value)
+        else:
+            os.environb[os.fsencode(name)] = os.fsencode(value)
+
+    def run_unsetenv(name, /):
+        if not in_run():
+            unsetenv(name)
+        else:
+            os.environb.pop(os.fsencode(name), None)
+
+    def run_system(command):
+        environ = changed_environ()
+        if environ is None:
+            return system(command)
+        status = subprocess.call(command, shell=True, env=environ)
+        return status << 8 if status >= 0 else -status
+
+    def run_execute_child(
+        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
+    ):
+        if env is None:
+            env = changed_environ()
+        return execute_child(
+            self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
+        )
+
+    os.environ.__class__ = os.environb.__class__ = RunEnviron
+    os.putenv, os.unsetenv, os.system = run_putenv, run_unsetenv, run_system
+    subprocess.Popen._execute_child = run_execute_child
+
+
+def install_threads():
+    names = ("start_new_thread", "start_new", "start_joinable_thread")
+    for module in (_thread, threading):
+        for name in (*names, *(f"_{name}" for name in names)):
+            original = getattr(module, name, None)
+            if original is not None:
+                setattr(module, name, ThreadStart(original))
+
+
+def install_atexit():
+    register, unregister = atexit.register, atexit.unregister
+
+    def run_register(func, /, *args, **kwargs):
+        # A library that a script happens to import first registers for the process, the script for its run.
+        module = run_module()
+        if module is None or sys._getframe(1).f_globals is not module.__dict__:
+            return register(func, *args, **kwargs)
+        at_exit((func, args, kwargs))
+        return func
+
+    def run_unregister(func, /):
+        functions = exit_functions() or []
+        functions[:] = [entry for entry in functions if entry[0] != func]
+        unregister(func)
+
+    atexit.register, atexit.unregister = run_register, run_unregister
+
+
+def install_fork():
+    os.register_at_fork(after_in_child=mark_forked)
+
+
+def install_modules():
+    main = sys.modules.setdefault("__main__", ModuleType("__main__"))
+    main.__class__ = RunModule
+    sys.modules["__automation__"] = RunModule("__automation__")
+
+
+def mark_initialized():
+    """Spares `import sys` and its like an exception that CPython raises and swallows each time: it looks for a
+    mark that the modules of its own start lack."""
+    for module in list(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and not hasattr(spec, "_initializing"):
+            spec._initializing = False
+
+
+def call_exit_functions():
+    """Calls what the script registered, last first, as the interpreter does when it ends."""
+    functions = exit_functions()
+    while functions:
+        function, args, kwargs = functions.pop()
+        try:
+            function(*args, **kwargs)
+        except BaseException as error:
+            sys.stderr.write(shown(error))
+
+
+def add_folder(folder):
+    """Puts a script's folder where `python3 script.py` would have it."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def remember_source(path, source):
+    """Lets tracebacks show the lines that ran, whatever is in the file now."""
+    lines = io.StringIO(source, newline=None).readlines()
+    linecache.cache[path] = (len(source), None, lines, path)
+
+
+def shown(error):
+    """Returns a traceback as the interpreter writes it, without frames of ours."""
+    rendered = traceback.TracebackException(type(error), error, error.__traceback__)
+    drop_own_frames(rendered)
+    if isinstance(error, SyntaxError) and not rendered.stack:
+        return "".join(rendered.format_exception_only())
+    return "".join(rendered.format())
+
+
+def drop_own_frames(rendered):
+    parts = [rendered]
+    while parts:
+        part = parts.pop()
+        if part is not None:
+            part.stack[:] = [frame for frame in part.stack if frame.filename != OWN_FILE]
+            parts += [part.__cause__, part.__context__]
+            parts += getattr(part, "exceptions", None) or ()
+
+
+def sentence(error):
+    """Returns an exception's type and message, as the last line of its traceback has them."""
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__", "__automation__"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        text = str(error)
+    except Exception:
+        text = "<exception str() failed>"
+    return f"{name}: {text}" if text else name
+
+
+def report(error, path, source):
+    """Shows an uncaught exception on the run's standard error. Returns it as a sentence."""
+    remember_source(path, source)
+    hook = sys.excepthook
+    if hook is not sys.__excepthook__:
+        try:
+            hook(type(error), error, error.__traceback__)
+            return sentence(error)
+        except Exception as failure:
+            sys.stderr.write("Error in sys.excepthook:\n" + shown(failure))
+            sys.stderr.write("\nOriginal exception was:\n")
+    sys.stderr.write(shown(error))
+    return sentence(error)
+
+
+def entry_points(source):
+    """Returns whether a script defines `run`, and whether it can also be run by hand."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    body = ast.parse(source).body
+    defined = any(isinstance(node, functions) and node.name == "run" for node in body)
+    guards = (node.test for node in body if isinstance(node, ast.If))
+    return defined, any("__name__" in ast.dump(guard) for guard in guards)
+
+
+def absent(requirements):
+    """Returns the requirements that no installed package satisfies, each with what is there instead."""
+    parse = requirement_parser()
+    found = []
+    for text in requirements:
+        name, is_wanted, accepts = parse(text)
+        if not is_wanted:
+            continue
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found.append((text, None))
+            continue
+        if not accepts(version):
+            found.append((text, version))
+    return found
+
+
+def requirement_parser():
+    """Returns a function from a requirement (PEP 508) to its name, whether it applies here, and what accepts a
+    version. Without a library that knows the grammar only names are looked at."""
+    for library in ("packaging.requirements", "pip._vendor.packaging.requirements"):
+        try:
+            Requirement = importlib.import_module(library).Requirement
+        except ImportError:
+            continue
+
+        def parse(text):
+            requirement = Requirement(text)
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            accepts = lambda version: requirement.specifier.contains(version, prereleases=True)
+            return requirement.name, wanted, accepts
+
+        return parse
+
+    def parse_name(text):
+        length = next(
+            (at for at, c in enumerate(text) if not (c.isalnum() or c in "._-")), len(text)
+        )
+        return text[:length], ";" not in text, lambda version: True
+
+    return parse_name

@@ -1,0 +1,134 @@
+//! Prepares the interpreter for runs, once: native functions, `glue.py`, and our own copy of the package
+//! `automation`.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyModule};
+use pyo3::{intern, wrap_pyfunction};
+
+use super::threads::ThreadStart;
+use super::{environ, main_module, streams, sys_view};
+
+/// The name under which the glue's frames can be told from a script's.
+const FILE: &str = "<automation>";
+
+/// What runs need of Python, looked up once.
+#[derive(Debug)]
+pub(crate) struct Glue {
+    namespace: Py<PyDict>,
+    pub(crate) report: Py<PyAny>,
+    pub(crate) call_exit_functions: Py<PyAny>,
+    pub(crate) builtins: Py<PyAny>,
+    pub(crate) compile: Py<PyAny>,
+    pub(crate) gettrace: Py<PyAny>,
+    pub(crate) getprofile: Py<PyAny>,
+}
+
+static GLUE: PyOnceLock<Glue> = PyOnceLock::new();
+
+impl Glue {
+    /// Returns what [`install`] has looked up.
+    pub(crate) fn get(py: Python<'_>) -> &'static Self {
+        GLUE.get(py)
+            .expect("an executor exists only once the interpreter is prepared")
+    }
+
+    /// Returns a function of `glue.py`.
+    pub(crate) fn function<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.namespace.bind(py).as_any().get_item(name)
+    }
+
+    fn load(py: Python<'_>) -> PyResult<Self> {
+        let namespace = natives(py)?;
+        execute(py, include_str!("../glue.py"), &namespace)?;
+        let find =
+            |name: &str| -> PyResult<Py<PyAny>> { Ok(namespace.as_any().get_item(name)?.unbind()) };
+        let sys = py.import("sys")?;
+        let builtins = py.import("builtins")?;
+        Ok(Self {
+            report: find("report")?,
+            call_exit_functions: find("call_exit_functions")?,
+            compile: builtins.getattr("compile")?.unbind(),
+            gettrace: sys.getattr("gettrace")?.unbind(),
+            getprofile: sys.getattr("getprofile")?.unbind(),
+            builtins: builtins.into_any().unbind(),
+            namespace: namespace.unbind(),
+        })
+    }
+}
+
+/// Prepares the interpreter. A host's own objects stay, and on its threads everything passes through to them.
+pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
+    if GLUE.get(py).is_some() {
+        return Ok(());
+    }
+    let glue = Glue::load(py)?;
+    streams::install(py)?;
+    sys_view::install(py)?;
+    for part in ["modules", "environ", "threads", "atexit", "fork"] {
+        glue.function(py, &format!("install_{part}"))?.call0()?;
+    }
+    if !hosted
+        || !py
+            .import("sys")?
+            .getattr("modules")?
+            .contains("automation")?
+    {
+        register_package(py)?;
+    }
+    if !hosted {
+        glue.function(py, "mark_initialized")?.call0()?;
+        // What exists now is never garbage: it need not be looked at again.
+        let gc = py.import("gc")?;
+        gc.call_method0("collect")?;
+        gc.call_method0("freeze")?;
+    }
+    let _ = GLUE.set(py, glue);
+    Ok(())
+}
+
+/// Returns a namespace with the functions that `glue.py` calls.
+fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let module = PyModule::new(py, "automation._glue")?;
+    module.add("__file__", FILE)?;
+    module.add("__builtins__", py.import("builtins")?)?;
+    module.add_class::<ThreadStart>()?;
+    for function in [
+        wrap_pyfunction!(environ::environ_to_read, &module)?,
+        wrap_pyfunction!(environ::environ_to_write, &module)?,
+        wrap_pyfunction!(environ::changed_environ, &module)?,
+        wrap_pyfunction!(main_module::run_module, &module)?,
+        wrap_pyfunction!(main_module::in_run, &module)?,
+        wrap_pyfunction!(main_module::mark_forked, &module)?,
+        wrap_pyfunction!(main_module::at_exit, &module)?,
+        wrap_pyfunction!(main_module::exit_functions, &module)?,
+    ] {
+        module.add_function(function)?;
+    }
+    Ok(module.dict())
+}
+
+/// Makes `import automation` find our own copy, whatever the environment has.
+fn register_package(py: Python<'_>) -> PyResult<()> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    let native = pyo3::wrap_pymodule!(crate::module::_automation)(py);
+    modules.set_item("automation._automation", &native)?;
+    let package = PyModule::new(py, "automation")?;
+    package.add("__path__", PyList::empty(py))?;
+    package.add("__package__", "automation")?;
+    package.add("__builtins__", py.import("builtins")?)?;
+    package.add("_automation", native)?;
+    modules.set_item("automation", &package)?;
+    execute(
+        py,
+        include_str!("../../python/automation/__init__.py"),
+        &package.dict(),
+    )
+}
+
+fn execute(py: Python<'_>, source: &str, namespace: &Bound<'_, PyDict>) -> PyResult<()> {
+    let compile = py.import("builtins")?.getattr(intern!(py, "compile"))?;
+    let code = compile.call1((source, FILE, "exec", 0, true))?;
+    crate::ffi::eval(&code, namespace)?;
+    Ok(())
+}

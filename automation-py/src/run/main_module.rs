@@ -1,0 +1,84 @@
+//! `__main__`: each run has a fresh module of its own. The one object in `sys.modules` forwards to it on the
+//! run's threads; that half is `RunModule` in `glue.py`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use automation_core::script::Entry;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple};
+
+use super::{Run, with_current};
+
+/// Returns the `__main__` of this thread's run; `None` without a run.
+#[pyfunction]
+pub(super) fn run_module(py: Python<'_>) -> Option<Bound<'_, PyModule>> {
+    with_current(|run| run?.module(py))
+}
+
+/// Whether this process is a copy that a script forked.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that this process is a copy, if a run made it: a host's copy is the host's own. Called in it by Python.
+#[pyfunction]
+pub(super) fn mark_forked() {
+    if in_run() {
+        FORKED.store(true, Ordering::Release);
+    }
+}
+
+/// Returns whether this process is a copy that a script forked: it has no other threads, and must end where the
+/// script ends.
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Ordering::Acquire)
+}
+
+/// Returns whether this thread belongs to a run.
+#[pyfunction]
+pub(super) fn in_run() -> bool {
+    with_current(|run| run.is_some())
+}
+
+/// Keeps a function for the end of this thread's run. `false` without a run.
+#[pyfunction]
+pub(super) fn at_exit(py: Python<'_>, entry: &Bound<'_, PyTuple>) -> PyResult<bool> {
+    let list = with_current(|run| {
+        let mut objects = run?.objects.lock();
+        let list = &mut objects.exit_functions;
+        let list = list.get_or_insert_with(|| PyList::empty(py).unbind());
+        Some(list.clone_ref(py).into_bound(py))
+    });
+    let Some(list) = list else { return Ok(false) };
+    list.append(entry)?;
+    Ok(true)
+}
+
+/// Returns the functions kept for the end of this thread's run.
+#[pyfunction]
+pub(super) fn exit_functions(py: Python<'_>) -> Option<Bound<'_, PyList>> {
+    with_current(|run| {
+        let objects = run?.objects.lock();
+        Some(objects.exit_functions.as_ref()?.bind(py).clone())
+    })
+}
+
+impl Run {
+    /// Makes the run's `__main__` (`__automation__` where it defines `run`). Returns its namespace.
+    pub(crate) fn create_module<'py>(
+        &self,
+        py: Python<'py>,
+        file: &Bound<'py, PyString>,
+        builtins: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let module = match self.invocation.script.metadata().entry {
+            Entry::Plain => PyModule::new(py, "__main__")?,
+            Entry::Run => PyModule::new(py, "__automation__")?,
+        };
+        let namespace = module.dict();
+        namespace.set_item(intern!(py, "__builtins__"), builtins)?;
+        namespace.set_item(intern!(py, "__file__"), file)?;
+        namespace.set_item(intern!(py, "__cached__"), py.None())?;
+        self.objects.lock().module = Some(module.unbind());
+        Ok(namespace)
+    }
+}

@@ -1,0 +1,76 @@
+//! The Python objects that belong to one run: made when first asked for, given back when the run ends.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyModule};
+
+use super::Run;
+
+/// Attributes of `sys` that each run has for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The command line.
+    Argv,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Standard input: empty.
+    Stdin,
+    /// What an uncaught exception is shown by.
+    ExceptHook,
+}
+
+const SLOTS: usize = 5;
+
+/// The objects. The lock around them is never held while Python code may run, and that includes `__del__`:
+/// what is replaced is handed out to be dropped by the caller.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    slots: [Option<Py<PyAny>>; SLOTS],
+    /// The run's `__main__`.
+    pub(crate) module: Option<Py<PyModule>>,
+    /// The run's environment, once it differs from the process's.
+    pub(crate) environ: Option<Py<PyDict>>,
+    /// What the script registered with `atexit`: triples of function, arguments and keywords.
+    pub(crate) exit_functions: Option<Py<PyList>>,
+    /// `ctx.parameters`, `ctx.ticket`, `ctx.classification`, once asked for.
+    pub(crate) context: [Option<Py<PyAny>>; 3],
+}
+
+impl Objects {
+    /// Returns whether a slot holds anything.
+    pub(super) fn is_set(&self, slot: Slot) -> bool {
+        self.slots[slot as usize].is_some()
+    }
+}
+
+impl Run {
+    /// Returns what a slot holds.
+    pub(crate) fn slot(&self, py: Python<'_>, slot: Slot) -> Option<Py<PyAny>> {
+        let objects = self.objects.lock();
+        objects.slots[slot as usize]
+            .as_ref()
+            .map(|object| object.clone_ref(py))
+    }
+
+    /// Replaces what a slot holds.
+    pub(crate) fn set_slot(&self, slot: Slot, object: Option<Py<PyAny>>) {
+        let former = std::mem::replace(&mut self.objects.lock().slots[slot as usize], object);
+        drop(former);
+    }
+
+    /// Returns the run's `__main__`, while it has one.
+    pub(crate) fn module<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyModule>> {
+        let objects = self.objects.lock();
+        objects
+            .module
+            .as_ref()
+            .map(|module| module.bind(py).clone())
+    }
+
+    /// Gives every object back. Called with the GIL held, so that they are freed here and now.
+    pub(crate) fn release_objects(&self, _py: Python<'_>) {
+        let objects = std::mem::take(&mut *self.objects.lock());
+        drop(objects);
+    }
+}

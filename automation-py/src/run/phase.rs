@@ -1,0 +1,86 @@
+//! Where a run stands, as worker and watchdog agree on it: one atomic word that each moves by compare-and-set.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+// 0 is waiting.
+const RUNNING: u8 = 1;
+const TIMED_OUT: u8 = 2;
+const CANCELLED: u8 = 3;
+const ENDED: u8 = 4;
+
+/// What cuts a run short. Decided here, never by the exception that surfaces in the script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Its deadline passed.
+    TimedOut,
+    /// It was asked to end.
+    Cancelled,
+}
+
+/// Where a run stands.
+#[derive(Debug, Default)]
+pub(super) struct Phase {
+    word: AtomicU8,
+    started: OnceLock<Duration>,
+}
+
+impl Phase {
+    /// From waiting to running, `after` the hand-over.
+    pub(super) fn start(&self, after: Duration) {
+        let _ = self.started.set(after);
+        self.word.store(RUNNING, Ordering::Release);
+    }
+
+    /// Returns the time from the hand-over to the start.
+    pub(super) fn started(&self) -> Option<Duration> {
+        self.started.get().copied()
+    }
+
+    /// From running to cut short; `false` in every other phase.
+    pub(super) fn cut(&self, cut: Cut) -> bool {
+        let word = match cut {
+            Cut::TimedOut => TIMED_OUT,
+            Cut::Cancelled => CANCELLED,
+        };
+        self.word
+            .compare_exchange(RUNNING, word, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// To ended. Returns what cut it short.
+    pub(super) fn end(&self) -> Option<Cut> {
+        match self.word.swap(ENDED, Ordering::AcqRel) {
+            TIMED_OUT => Some(Cut::TimedOut),
+            CANCELLED => Some(Cut::Cancelled),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.word.load(Ordering::Acquire) == ENDED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Cut, Phase};
+
+    #[test]
+    fn the_first_cut_counts_and_none_after_the_end() {
+        let phase = Phase::default();
+        assert!(!phase.cut(Cut::TimedOut), "it does not run yet");
+        phase.start(Duration::from_micros(5));
+        assert_eq!(phase.started(), Some(Duration::from_micros(5)));
+        assert!(phase.cut(Cut::Cancelled));
+        assert!(!phase.cut(Cut::TimedOut));
+        assert!(!phase.has_ended());
+        assert_eq!(phase.end(), Some(Cut::Cancelled));
+        assert!(phase.has_ended());
+        assert!(!phase.cut(Cut::TimedOut));
+        assert_eq!(phase.end(), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Threads that scripts start belong to the run that started them.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::{Bound as BoundToRun, Run, current};
+use crate::ffi;
+
+/// Stands for one of the functions that start a thread.
+#[pyclass(frozen, module = "automation._automation")]
+pub(super) struct ThreadStart {
+    original: Py<PyAny>,
+}
+
+#[pymethods]
+impl ThreadStart {
+    #[new]
+    fn new(original: Py<PyAny>) -> Self {
+        Self { original }
+    }
+
+    #[pyo3(signature = (*arguments, **keywords))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let original = self.original.bind(py);
+        let (Some(run), Ok(function)) = (current(), arguments.get_item(0)) else {
+            return original.call(arguments, keywords);
+        };
+        if !function.is_callable() {
+            return original.call(arguments, keywords);
+        }
+        let carried = Carried {
+            run,
+            function: function.unbind(),
+        };
+        let mut carried_arguments = vec![Py::new(py, carried)?.into_bound(py).into_any()];
+        carried_arguments.extend(arguments.iter().skip(1));
+        original.call(PyTuple::new(py, carried_arguments)?, keywords)
+    }
+
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.original.bind(py).getattr(name)
+    }
+}
+
+/// A thread's function together with the run that it belongs to.
+#[pyclass(frozen, module = "automation._automation")]
+struct Carried {
+    run: Arc<Run>,
+    function: Py<PyAny>,
+}
+
+#[pymethods]
+impl Carried {
+    #[pyo3(signature = (*arguments, **keywords))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) {
+        let _bound = BoundToRun::to(Arc::clone(&self.run));
+        let _registered = Registered::new(py, &self.run);
+        let function = self.function.bind(py);
+        // Reported here, while the thread still belongs to its run.
+        if let Err(error) = function.call(arguments, keywords)
+            && !error.is_instance_of::<PySystemExit>(py)
+        {
+            error.write_unraisable(py, Some(function));
+        }
+    }
+}
+
+/// Keeps the calling thread in its run's list, so that a deadline reaches it too.
+struct Registered<'py> {
+    py: Python<'py>,
+    run: Arc<Run>,
+}
+
+impl<'py> Registered<'py> {
+    fn new(py: Python<'py>, run: &Arc<Run>) -> Self {
+        run.threads.lock().push(ffi::thread_ident());
+        Self {
+            py,
+            run: Arc::clone(run),
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let ident = ffi::thread_ident();
+        self.run.threads.lock().retain(|thread| *thread != ident);
+        // Nothing is raised in this thread any more, and what waits must not reach whoever calls us.
+        ffi::clear_raised(self.py, ident);
+    }
+}
