@@ -17,8 +17,7 @@ impl Fixture for Memory {
     }
 
     fn expected_capabilities(&self) -> StorageCapabilities {
-        let capabilities = StorageCapabilities::default();
-        capabilities
+        StorageCapabilities::default()
     }
 }
 

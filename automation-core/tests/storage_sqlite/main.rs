@@ -1,5 +1,6 @@
 //! The SQLite backend: it keeps the storage promises, and what it adds to them.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests are not recognised as tests"
 )]

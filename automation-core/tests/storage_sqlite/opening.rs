@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use automation_core::storage::StorageError;
-use automation_core::{SqliteStorage, Status, Storage};
+use automation_core::storage::{ExecutionQuery, StorageError};
+use automation_core::{Page, SqliteStorage, Status, Storage};
 
-use crate::rows::{beside, record, ticket_run, value};
+use crate::rows::{beside, insert, noon, one, record, ticket_run, value};
 
 async fn refused(path: impl AsRef<Path>) -> String {
     match SqliteStorage::open(path).await {
@@ -47,6 +47,32 @@ async fn dropping_without_close_keeps_everything_and_frees_the_file() {
         let count: i64 = value(&beside(&path), "SELECT count(*) FROM automation_logs");
         assert_eq!(count, round + 1);
     }
+}
+
+#[tokio::test]
+async fn leases_of_the_process_before_are_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let held = |ticket: &str, lease| {
+        let mut run = ticket_run(ticket);
+        run.lease_until = lease;
+        run
+    };
+    let later = Some(noon() + chrono::TimeDelta::days(3_650));
+    let (open, waiting, ended) = (held("T-1", later), held("T-2", None), held("T-3", later));
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    for run in [&open, &waiting] {
+        one(&storage, insert(run)).await.unwrap();
+    }
+    record(&storage, &ended, Status::Completed).await;
+    storage.close().await.unwrap();
+
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    let mut query = ExecutionQuery::of(open.tenant_id.clone());
+    query.lease_before = Some(noon());
+    let over = storage.list(&query, &Page::default()).await.unwrap();
+    let over: Vec<_> = over.items.iter().map(|run| run.id).collect();
+    assert_eq!(over, [open.id]);
 }
 
 #[tokio::test]
@@ -148,7 +174,8 @@ async fn what_is_no_database_is_refused() {
         "it is left as it was"
     );
 
-    refused(folder.path()).await;
+    let detail = refused(folder.path()).await;
+    assert!(detail.ends_with(": is a directory"), "{detail}");
     let detail = refused(folder.path().join("nowhere/a.db")).await;
     assert!(detail.contains("nowhere/a.db: "), "{detail}");
 }

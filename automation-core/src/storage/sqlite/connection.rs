@@ -36,6 +36,7 @@ pub(super) fn place(path: &Path) -> Result<PathBuf, Failure> {
             let name = path.file_name().ok_or_else(|| unusable(error))?;
             Ok(folder.join(name))
         }
+        Ok(folder) if folder.is_dir() => Err(unusable(ErrorKind::IsADirectory.into())),
         other => other.map_err(unusable),
     }
 }
@@ -57,7 +58,7 @@ pub(super) fn create(path: &Path) -> Result<(), Failure> {
 /// Ends the leases of open executions: the process that held them is gone, since this one has the file.
 pub(super) fn end_leases(connection: &Connection) -> Result<(), Failure> {
     connection.execute(
-        "UPDATE automation_logs SET lease_until = '1970-01-01T00:00:00.000000Z' \
+        "UPDATE automation_logs INDEXED BY automation_logs_open SET lease_until = '1970-01-01T00:00:00.000000Z' \
          WHERE status IN ('starting', 'running') AND lease_until IS NOT NULL",
         [],
     )?;
