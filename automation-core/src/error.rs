@@ -127,10 +127,28 @@ pub enum Error {
     Closed,
     /// The storage could not do its part.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// The executor could not do its part.
     #[error(transparent)]
-    Executor(#[from] ExecutorError),
+    Executor(ExecutorError),
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Closed => Self::Closed,
+            other => Self::Storage(other),
+        }
+    }
+}
+
+impl From<ExecutorError> for Error {
+    fn from(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::Closed => Self::Closed,
+            other => Self::Executor(other),
+        }
+    }
 }
 
 impl Error {
@@ -157,7 +175,10 @@ impl Error {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
-            Self::Closed => ErrorKind::Closed,
+            // What was closed with the handle answers for it: nothing broke.
+            Self::Closed
+            | Self::Storage(StorageError::Closed)
+            | Self::Executor(ExecutorError::Closed) => ErrorKind::Closed,
             Self::Storage(_) => ErrorKind::Storage,
             Self::Executor(_) => ErrorKind::Executor,
         }
@@ -315,12 +336,23 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Error, ErrorKind, Problem};
+    use super::{Error, ErrorKind, ExecutorError, Problem, StorageError};
 
     #[test]
     fn every_kind_has_its_own_code() {
         let codes: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(codes.len(), ErrorKind::ALL.len());
+    }
+
+    #[test]
+    fn what_was_closed_is_not_broken() {
+        for error in [
+            Error::Closed,
+            StorageError::Closed.into(),
+            ExecutorError::Closed.into(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        }
     }
 
     #[test]

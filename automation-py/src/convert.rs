@@ -1,6 +1,6 @@
 //! JSON to Python and back: the only place of this crate that converts values.
 
-use automation_core::limits;
+use automation_core::{Problem, limits};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -50,17 +50,17 @@ fn number_to_python<'py>(py: Python<'py>, number: &Number) -> PyResult<Bound<'py
 /// `str`, `list`, `tuple` and `dict` with keys that are `str`, within the limits of rule O7.
 ///
 /// # Errors
-/// A sentence that says where and why; it holds no value.
-pub(crate) fn to_json(value: &Bound<'_, PyAny>) -> Result<Value, String> {
+/// Where and why; it holds no value.
+pub(crate) fn to_json(value: &Bound<'_, PyAny>) -> Result<Value, Problem> {
     let mut path = Vec::new();
-    let value = read(value, &mut path).map_err(|problem| {
-        let pointer: String = path.iter().map(|step| format!("/{step}")).collect();
-        match pointer.as_str() {
-            "" => format!("the result {problem}"),
-            _ => format!("the result at {pointer} {problem}"),
-        }
+    let value = read(value, &mut path).map_err(|detail| {
+        let pointer: String = path
+            .iter()
+            .map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1")))
+            .collect();
+        Problem::new(pointer, detail)
     })?;
-    automation_core::json::check(&value).map_err(|problem| format!("the result: {problem}"))?;
+    automation_core::json::check(&value)?;
     Ok(value)
 }
 
@@ -150,7 +150,7 @@ fn integer(value: &Bound<'_, PyAny>) -> Result<Value, String> {
             Ok(integer.into())
         }
         _ => Err(format!(
-            "is an integer beyond ±{}: return it as a string",
+            "is an integer beyond ±{}: a string can hold it",
             limits::JSON_INTEGER_MAX
         )),
     }

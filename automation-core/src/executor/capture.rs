@@ -345,6 +345,8 @@ mod tests {
         assert_eq!(capture.take(), CapturedText::default());
         capture.push(b"xyz");
         assert_eq!(capture.take(), CapturedText::new("xyz"));
+        capture.push(b"abcdef");
+        assert!(capture.take().is_truncated(), "the sizes stay");
     }
 
     proptest! {

@@ -41,7 +41,7 @@ pub(super) fn is_one_value(bytes: &[u8]) -> bool {
     }
 }
 
-/// Finds the documents of `bytes` from `from` on, which is the start of a line.
+/// Finds the documents of `bytes` from `from` on.
 pub(super) fn documents(bytes: &[u8], from: usize, trust: Trust) -> Documents {
     let mut search = Search {
         bytes,
@@ -79,11 +79,11 @@ struct Open {
 }
 
 impl Search<'_> {
-    /// Finds the first `{` at or behind `at` that opens a line.
+    /// Finds the next place where a document may begin: a `{` at `at`, or one that opens a line behind it.
     fn start(&self, mut at: usize) -> Option<usize> {
         loop {
             at = token::skip_blanks(self.bytes, at);
-            if *self.bytes.get(at)? == b'{' && self.opens_line(at) {
+            if *self.bytes.get(at)? == b'{' {
                 return Some(at);
             }
             at += self.bytes[at..].iter().position(|&byte| byte == b'\n')?;
@@ -135,7 +135,7 @@ impl Search<'_> {
         let before = self.bytes[self.from..document.start].trim_ascii_end();
         let after = self.bytes[document.end..].trim_ascii_start();
         if before.is_empty() && self.from > 0 {
-            return false;
+            return false; // Its line, too, may begin before what we have.
         }
         let element = before.ends_with(b"[") || before.ends_with(b",") || before.ends_with(b"\":");
         let followed = matches!(after.first(), Some(b',' | b']' | b'}'));

@@ -62,7 +62,7 @@ fn returned(value: Value) -> ParsedOutput {
 
 /// O3 for objects, O4, O5: the last object; when it is the only text there is, it is the whole of standard output.
 fn object(bytes: &[u8], stdout: &CapturedText, trust: Trust) -> ParsedOutput {
-    let from = first_whole_line(bytes, stdout);
+    let from = stdout.gap.as_ref().map_or(0, |gap| gap.end);
     let Documents { last, seen } = documents(bytes, from, trust);
     let Some(range) = last else {
         return ParsedOutput::default();
@@ -102,14 +102,6 @@ fn is_bare_value(bytes: &[u8], trust: Trust) -> bool {
         Some(b'[') => is_one_value(bytes),
         Some(_) => trust == Trust::Whole && is_one_value(bytes),
     }
-}
-
-/// Returns where documents may begin: behind the gap, and there behind a line whose start may be missing.
-fn first_whole_line(bytes: &[u8], stdout: &CapturedText) -> usize {
-    let Some(gap) = &stdout.gap else { return 0 };
-    let tail = &bytes[gap.end..];
-    let line_break = tail.iter().position(|&byte| byte == b'\n');
-    line_break.map_or(bytes.len(), |at| gap.end + at + 1)
 }
 
 /// Reads the document at `range` as an object; errors count offsets from the text's start.

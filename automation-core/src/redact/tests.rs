@@ -153,7 +153,7 @@ fn values_are_masked_deeply() {
 
 #[test]
 fn what_our_cut_left_of_a_secret_is_masked() {
-    let redactor = Redactor::new(["correct-horse"]);
+    let redactor = Redactor::new(["correct-horse", "orre-staple", "staple-hor"]);
     for (head, tail, masked) in [
         ("is correct-ho", "rse battery", "is ***\n\nrse battery"),
         ("is correct-horse", "se ok", "is ***\n\nse ok"),
@@ -164,6 +164,7 @@ fn what_our_cut_left_of_a_secret_is_masked() {
             "-horse correct-horse",
             "*** ***\n\n*** ***",
         ),
+        ("is corre", "-horse", "is ***\n\n***"),
         ("plain", "text", "plain\n\ntext"),
     ] {
         let middle = "-".repeat(50);

@@ -110,9 +110,6 @@ pub trait Storage: Debug + Send + Sync + 'static {
 pub struct StorageCapabilities {
     /// Committed writes survive the end of the process.
     pub durable: bool,
-    /// No other process can use the data at the same time, so that open rows found at start are orphans
-    /// whatever their lease says.
-    pub exclusive: bool,
 }
 
 /// That a backend could not do its part.

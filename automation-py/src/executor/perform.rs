@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use automation_core::Reason;
 use automation_core::executor::{Ending, ExecutorError, Failure, Outcome};
 use automation_core::script::Entry;
+use automation_core::{Problem, Reason};
 use pyo3::exceptions::{PyNameError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -130,9 +130,19 @@ fn completed(returned: Option<Bound<'_, PyAny>>) -> Verdict {
     let mut verdict = Verdict::exited(0);
     match returned.map(|value| convert::to_json(&value)).transpose() {
         Ok(returned) => verdict.returned = returned,
-        Err(problem) => return Verdict::failed(Reason::InvalidOutput, problem, None),
+        Err(problem) => {
+            return Verdict::failed(Reason::InvalidOutput, in_result(&problem), None);
+        }
     }
     verdict
+}
+
+fn in_result(problem: &Problem) -> String {
+    let Problem { pointer, detail } = problem;
+    match pointer.as_str() {
+        "" => format!("the result: {detail}"),
+        _ => format!("the result at {pointer}: {detail}"),
+    }
 }
 
 /// Decides what an exception that nobody caught means, and shows it as the interpreter would.

@@ -19,10 +19,12 @@ pub(super) fn run_module(py: Python<'_>) -> Option<Bound<'_, PyModule>> {
 /// Whether this process is a copy that a script forked.
 static FORKED: AtomicBool = AtomicBool::new(false);
 
-/// Notes that this process is a copy. Called in it by Python.
+/// Notes that this process is a copy, if a run made it: a host's copy is the host's own. Called in it by Python.
 #[pyfunction]
 pub(super) fn mark_forked() {
-    FORKED.store(true, Ordering::Release);
+    if in_run() {
+        FORKED.store(true, Ordering::Release);
+    }
 }
 
 /// Returns whether this process is a copy that a script forked: it has no other threads, and must end where the

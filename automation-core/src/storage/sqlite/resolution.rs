@@ -2,7 +2,6 @@
 //! fails a run.
 
 use rusqlite::{Connection, ErrorCode, Statement, params};
-use uuid::Uuid;
 
 use super::error::Failure;
 use super::schema::has_table;
@@ -20,6 +19,7 @@ pub(super) struct Resolutions<'c> {
 
 #[derive(Debug)]
 struct Statements<'c> {
+    find: Statement<'c>,
     update: Statement<'c>,
     insert: Statement<'c>,
 }
@@ -129,13 +129,17 @@ fn make_ready(connection: &Connection) -> Result<(), Failure> {
 impl<'c> Statements<'c> {
     fn prepare(connection: &'c Connection) -> Result<Self, Failure> {
         Ok(Self {
+            find: connection.prepare(
+                "SELECT 1 FROM resolutions WHERE tenant_id = ?1 AND ticket_id = ?2 LIMIT 1",
+            )?,
             update: connection.prepare(
                 "UPDATE resolutions SET automation_script = ?3, automation_output = ?4, \
                  automation_log_id = ?5 WHERE tenant_id = ?1 AND ticket_id = ?2",
             )?,
+            // One execution resolves one ticket once, so its id serves as the resolution's.
             insert: connection.prepare(
-                "INSERT INTO resolutions (tenant_id, ticket_id, automation_script, \
-                 automation_output, automation_log_id, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO resolutions (id, tenant_id, ticket_id, automation_script, \
+                 automation_output, automation_log_id) VALUES (?5, ?1, ?2, ?3, ?4, ?5)",
             )?,
         })
     }
@@ -145,9 +149,10 @@ impl<'c> Statements<'c> {
         let (script, output) = (resolution.script_name, resolution.output);
         let log = text::id(resolution.execution_id);
         let values = params![tenant, ticket, script, output, log];
-        if self.update.execute(values)? == 0 {
-            let id = text::uuid(&Uuid::now_v7());
-            let values = params![tenant, ticket, script, output, log, id];
+        // An update that finds nothing is dearer than a look.
+        if self.find.exists([tenant, ticket])? {
+            self.update.execute(values)?;
+        } else {
             self.insert.execute(values)?;
         }
         Ok(())

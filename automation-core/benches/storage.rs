@@ -1,0 +1,244 @@
+//! What it costs to record a ticket run, from `running` to its end, its statistics and its resolution.
+//!
+//! `cargo bench -p automation-core --bench storage` prints, for each backend and number of callers at a time,
+//! runs per second, processor time per run (of the whole process, callers included) and calls per
+//! transaction. The last rows are a loop that records the same with one transaction a write. An argument
+//! after `--` picks the rows whose `backend/callers` holds it, for instance `Normal/64`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and ends when it can't measure"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use automation_core::storage::{Change, Transition, Write};
+use automation_core::{
+    Completion, Durability, Execution, ExecutionId, MemoryStorage, SqliteStorage, Status, Storage,
+    Trigger,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::Connection;
+use serde_json::json;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+const DURABILITIES: [Durability; 2] = [Durability::Normal, Durability::Full];
+const CALLERS: [usize; 3] = [1, 64, 256];
+/// How long each row of the table is measured.
+const TIME: Duration = Duration::from_secs(3);
+
+fn main() {
+    let asked = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let asked = |row: &str| asked.as_ref().is_none_or(|asked| row.contains(asked));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    println!(
+        "{:<16}{:>8}{:>10}{:>12}{:>12}",
+        "backend", "callers", "runs/s", "cpu us/run", "calls/commit"
+    );
+    for callers in CALLERS {
+        if !asked(&format!("memory/{callers}")) {
+            continue;
+        }
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        measure(&runtime, &storage, callers).print("memory", callers, None);
+    }
+    for durability in DURABILITIES {
+        for callers in CALLERS {
+            if !asked(&format!("sqlite {durability:?}/{callers}")) {
+                continue;
+            }
+            sqlite(&runtime, durability, callers);
+        }
+    }
+    for durability in DURABILITIES {
+        if !asked(&format!("naive {durability:?}/1")) {
+            continue;
+        }
+        one_transaction_a_write(durability).print(&format!("naive {durability:?}"), 1, Some(1.0));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+fn sqlite(runtime: &Runtime, durability: Durability, callers: usize) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let builder = SqliteStorage::builder(folder.path().join("bench.db")).durability(durability);
+    let sqlite = Arc::new(runtime.block_on(builder.open()).unwrap());
+    let storage: Arc<dyn Storage> = Arc::<SqliteStorage>::clone(&sqlite);
+    let result = measure(runtime, &storage, callers);
+    let (calls, transactions) = sqlite.commit_counts();
+    let grouping = calls as f64 / transactions as f64;
+    result.print(&format!("sqlite {durability:?}"), callers, Some(grouping));
+    runtime.block_on(storage.close()).unwrap();
+}
+
+/// What a row of the table says.
+struct Measured {
+    runs: u64,
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Measured {
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    fn print(&self, backend: &str, callers: usize, grouping: Option<f64>) {
+        let rate = self.runs as f64 / self.wall.as_secs_f64();
+        let cpu = self.cpu.as_secs_f64() * 1e6 / self.runs as f64;
+        let grouping = grouping.map_or(String::new(), |calls| format!("{calls:.1}"));
+        println!("{backend:<16}{callers:>8}{rate:>10.0}{cpu:>12.1}{grouping:>12}");
+    }
+}
+
+/// Records runs with so many callers at a time.
+fn measure(runtime: &Runtime, storage: &Arc<dyn Storage>, callers: usize) -> Measured {
+    let begin = Instant::now();
+    let cpu = process_cpu();
+    let runs = runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..callers {
+            tasks.spawn(call(Arc::clone(storage), begin));
+        }
+        tasks.join_all().await.into_iter().sum()
+    });
+    Measured {
+        runs,
+        wall: begin.elapsed(),
+        cpu: process_cpu() - cpu,
+    }
+}
+
+async fn call(storage: Arc<dyn Storage>, begin: Instant) -> u64 {
+    let mut runs = 0;
+    while begin.elapsed() < TIME {
+        let execution = execution(begin);
+        let end = Write::Transition(Box::new(Transition {
+            tenant_id: execution.tenant_id.clone(),
+            id: execution.id,
+            epoch: execution.epoch,
+            from: Status::Running,
+            change: Change::End(completion(&execution)),
+        }));
+        for write in [Write::Insert(Box::new(execution)), end] {
+            storage.commit(vec![write]).await.remove(0).unwrap();
+        }
+        runs += 1;
+    }
+    runs
+}
+
+/// A ticket run as the engine records it.
+fn execution(begin: Instant) -> Execution {
+    let started_at = noon() + TimeDelta::from_std(begin.elapsed()).unwrap();
+    let id = ExecutionId::from_uuid(Uuid::now_v7());
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let mut execution = Execution::new(id, "disk_cleanup.py", hash, Trigger::Ticket, started_at);
+    execution.ticket_id = Uuid::now_v7().to_string();
+    execution.status = Status::Running;
+    execution.actor = Some("helpdesk".to_owned());
+    execution.parameters = json!({"min_free_space_gb": 5, "clear_temp": true});
+    execution
+}
+
+fn completion(execution: &Execution) -> Completion {
+    let completed_at = execution.started_at + TimeDelta::milliseconds(12);
+    let mut end = Completion::new(Status::Completed, None, completed_at);
+    end.duration_us = Some(10_000 + u64::from(completed_at.timestamp_subsec_micros() % 4_000));
+    end.usage.cpu_us = Some(900);
+    end.output = "cleaned temp files\ncleaned browser cache\n".repeat(4);
+    end.output_bytes = end.output.len() as u64;
+    end.parsed_output = Some(json!({
+        "actions_performed": ["CLEANED: temp files", "CLEANED: browser cache"],
+        "space_freed_gb": 2.5,
+    }));
+    end
+}
+
+fn noon() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_268_800, 0).unwrap()
+}
+
+/// Records the same rows in the way that comes to mind first.
+fn one_transaction_a_write(durability: Durability) -> Measured {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let connection = naive_database(&folder.path().join("naive.db"), durability);
+    let mut insert = connection.prepare(
+        "INSERT INTO logs (id, ticket_id, script_name, status, started_at, parameters) \
+         VALUES (?1, ?2, ?3, 'running', ?4, ?5)",
+    );
+    let mut end = connection.prepare(
+        "UPDATE logs SET status = 'completed', completed_at = ?2, execution_time = ?3, output = ?4, \
+         parsed_output = ?5, success = 1 WHERE id = ?1",
+    );
+    let mut count = connection.prepare(
+        "INSERT INTO stats VALUES (?1, ?2, 1, 1) ON CONFLICT DO UPDATE SET total = total + 1, \
+         successful = successful + 1",
+    );
+    let mut resolve = connection.prepare("INSERT INTO resolutions VALUES (?1, ?2, ?3, ?4)");
+    let (begin, cpu) = (Instant::now(), process_cpu());
+    let mut runs = 0;
+    while begin.elapsed() < TIME {
+        let execution = execution(begin);
+        let completion = completion(&execution);
+        let (id, ticket, script) = (
+            execution.id.to_string(),
+            execution.ticket_id,
+            execution.script_name,
+        );
+        let started = execution.started_at.to_rfc3339();
+        let parameters = execution.parameters.to_string();
+        let output = completion.parsed_output.unwrap().to_string();
+        let ended = completion.completed_at.to_rfc3339();
+        let row = (&id, &ticket, &script, &started, &parameters);
+        insert.as_mut().unwrap().execute(row).unwrap();
+        let row = (&id, &ended, 0, &completion.output, &output);
+        end.as_mut().unwrap().execute(row).unwrap();
+        count
+            .as_mut()
+            .unwrap()
+            .execute((&script, "2026-01-01"))
+            .unwrap();
+        let row = (&ticket, &script, &output, &id);
+        resolve.as_mut().unwrap().execute(row).unwrap();
+        runs += 1;
+    }
+    Measured {
+        runs,
+        wall: begin.elapsed(),
+        cpu: process_cpu() - cpu,
+    }
+}
+
+fn naive_database(path: &Path, durability: Durability) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    let sql = format!(
+        "PRAGMA journal_mode = wal; PRAGMA synchronous = {durability:?};
+         CREATE TABLE logs (id TEXT PRIMARY KEY, ticket_id TEXT, script_name TEXT, status TEXT,
+             started_at TEXT, completed_at TEXT, execution_time INTEGER, output TEXT,
+             parsed_output TEXT, success BOOLEAN, parameters TEXT);
+         CREATE INDEX logs_started ON logs (started_at);
+         CREATE INDEX logs_ticket ON logs (ticket_id, started_at);
+         CREATE TABLE stats (script TEXT, day TEXT, total INTEGER, successful INTEGER,
+             PRIMARY KEY (script, day));
+         CREATE TABLE resolutions (ticket_id TEXT PRIMARY KEY, script TEXT, output TEXT, log TEXT);"
+    );
+    connection.execute_batch(&sql).unwrap();
+    connection
+}
+
+/// Returns the processor time of this process so far, to 10 ms.
+fn process_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}

@@ -1,0 +1,206 @@
+//! Which connections are open: how many each address has, and which of them do nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::config::Network;
+use crate::serve::ConnectionLimits;
+
+/// Counts the connections of each address.
+#[derive(Debug)]
+pub(crate) struct ByAddress {
+    counts: Mutex<HashMap<IpAddr, usize>>,
+    max: usize,
+    exempt: Vec<Network>,
+}
+
+impl ByAddress {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        Self {
+            counts: Mutex::default(),
+            max: limits.per_address_max,
+            exempt: limits.trusted_proxies,
+        }
+    }
+
+    /// Counts a connection until the answer is dropped; `None` when its address has too many.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        let address = address.to_canonical();
+        let mut counts = self.counts.lock();
+        let count = counts.entry(address).or_default();
+        let exempt =
+            address.is_loopback() || self.exempt.iter().any(|network| network.contains(address));
+        if *count >= self.max && !exempt {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            by_address: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+/// One counted connection.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    by_address: Arc<ByAddress>,
+    address: IpAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.by_address.counts.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The connections that have no request in work, in the order in which they became so. When there is no place
+/// for a new connection the first of them is closed: whoever opens many and says nothing gives way to whoever
+/// has something to ask.
+#[derive(Debug, Default)]
+pub(crate) struct Idle(Mutex<Line>);
+
+#[derive(Debug, Default)]
+struct Line {
+    next: u64,
+    waiting: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Idle {
+    /// Closes the connection that has done nothing for the longest time, if there is one.
+    pub(crate) fn close_first(&self) {
+        if let Some((_, close)) = self.0.lock().waiting.pop_first() {
+            close.notify_one();
+        }
+    }
+
+    fn join(&self, close: &Arc<Notify>) -> u64 {
+        let mut line = self.0.lock();
+        line.next += 1;
+        let number = line.next;
+        line.waiting.insert(number, Arc::clone(close));
+        number
+    }
+
+    fn leave(&self, number: u64) {
+        self.0.lock().waiting.remove(&number);
+    }
+}
+
+/// One connection's place among the idle ones.
+#[derive(Debug)]
+pub(crate) struct Idler {
+    idle: Arc<Idle>,
+    close: Arc<Notify>,
+    number: Mutex<u64>,
+}
+
+impl Idler {
+    /// Takes the last place of the line.
+    pub(crate) fn new(idle: &Arc<Idle>) -> Self {
+        let close = Arc::new(Notify::new());
+        let number = Mutex::new(idle.join(&close));
+        Self {
+            idle: Arc::clone(idle),
+            close,
+            number,
+        }
+    }
+
+    /// Leaves the line while `request` is in work, and takes its last place afterwards.
+    pub(crate) async fn busy_while<T>(&self, request: impl Future<Output = T>) -> T {
+        self.idle.leave(*self.number.lock());
+        let answer = request.await;
+        *self.number.lock() = self.idle.join(&self.close);
+        answer
+    }
+
+    /// Waits until the connection is to be closed.
+    pub(crate) async fn closed(&self) {
+        self.close.notified().await;
+    }
+}
+
+impl Drop for Idler {
+    fn drop(&mut self) {
+        self.idle.leave(*self.number.lock());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use std::time::Duration;
+
+    use super::{ByAddress, Idle, Idler};
+    use crate::serve::ConnectionLimits;
+
+    async fn is_closed(idler: &Idler) -> bool {
+        tokio::time::timeout(Duration::ZERO, idler.closed())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_connection_gives_way_and_a_busy_one_never() {
+        let idle = Arc::new(Idle::default());
+        let [first, second, third] = [(); 3].map(|()| Idler::new(&idle));
+        first
+            .busy_while(async {
+                idle.close_first();
+                assert!(is_closed(&second).await && !is_closed(&first).await);
+            })
+            .await;
+        drop(second);
+        idle.close_first();
+        assert!(
+            is_closed(&third).await && !is_closed(&first).await,
+            "the first was busy last"
+        );
+        drop(third);
+        idle.close_first();
+        assert!(is_closed(&first).await);
+        drop(first);
+        idle.close_first();
+        assert!(idle.0.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_gets_them_back() {
+        let proxy = "10.0.0.1".parse().unwrap();
+        let limits = ConnectionLimits {
+            per_address_max: 2,
+            trusted_proxies: vec![proxy],
+            ..ConnectionLimits::default()
+        };
+        let counts = Arc::new(ByAddress::new(limits));
+        let client = "192.0.2.1".parse().unwrap();
+        let held = [counts.enter(client), counts.enter(client)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(counts.enter(client).is_none());
+        assert!(counts.enter("192.0.2.2".parse().unwrap()).is_some());
+        drop(held);
+        assert!(counts.enter(client).is_some());
+        for exempt in ["127.0.0.1", "::1", "10.0.0.1", "::ffff:127.0.0.1"] {
+            let held: Vec<_> = (0..5)
+                .map(|_| counts.enter(exempt.parse().unwrap()))
+                .collect();
+            assert!(held.iter().all(Option::is_some), "{exempt}");
+        }
+        assert!(
+            counts.counts.lock().is_empty(),
+            "nothing is remembered of those who left"
+        );
+    }
+}

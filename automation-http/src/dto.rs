@@ -1,0 +1,454 @@
+//! The wire types of answers. Their names and shapes are what existing clients read; fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use automation_core::executor::ExecutorHealth;
+use automation_core::script::{InvalidScript, Script};
+use automation_core::{Execution, Reason, ScriptStats, Stats, Status};
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The envelope of every answer that is not an error. `success` is about the request.
+#[derive(Debug, Serialize)]
+pub(crate) struct Envelope<T> {
+    success: bool,
+    data: T,
+    message: String,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+impl<T: Serialize> Envelope<T> {
+    pub(crate) fn new(data: T, message: impl Into<String>) -> Self {
+        Self {
+            success: true,
+            data,
+            message: message.into(),
+            more: Map::new(),
+        }
+    }
+
+    /// Adds a field beside `data`.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+impl<T: Serialize> IntoResponse for Envelope<T> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}
+
+/// Returns a time as RFC 3339 in UTC with milliseconds.
+pub(crate) fn timestamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Returns microseconds as exact milliseconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "2^52 microseconds are 142 years"
+)]
+fn milliseconds(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+/// What a run is, whoever asks.
+#[derive(Debug, Serialize)]
+struct Facts {
+    status: Status,
+    reason: Option<Reason>,
+    error: Option<String>,
+    execution_type: &'static str,
+    /// A number once the run is terminal, since clients count with it: 0 for one that never began.
+    execution_time: Option<u64>,
+    duration_ms: Option<f64>,
+    queue_ms: Option<f64>,
+    cpu_ms: Option<f64>,
+    memory_peak_bytes: Option<u64>,
+    exit_code: Option<i32>,
+    still_running: bool,
+    truncated: bool,
+    output_bytes: u64,
+    script_version: String,
+    dry_run: bool,
+    attempt: i32,
+    started_at: String,
+    completed_at: Option<String>,
+}
+
+impl Facts {
+    fn of(execution: &Execution) -> Self {
+        Self {
+            status: execution.status,
+            reason: execution.reason,
+            error: execution.error.clone(),
+            execution_type: execution.execution_type(),
+            execution_time: execution.success().map(|_| seconds_of(execution)),
+            duration_ms: execution.duration_us.map(milliseconds),
+            queue_ms: execution.queue_us.map(milliseconds),
+            cpu_ms: execution.usage.cpu_us.map(milliseconds),
+            memory_peak_bytes: execution.usage.memory_peak_bytes,
+            exit_code: execution.exit_code,
+            still_running: execution.still_running,
+            truncated: execution.truncated,
+            output_bytes: execution.output_bytes,
+            script_version: execution.script_version.clone(),
+            dry_run: execution.dry_run,
+            attempt: execution.attempt,
+            started_at: timestamp(execution.started_at),
+            completed_at: execution.completed_at.map(timestamp),
+        }
+    }
+}
+
+fn seconds_of(execution: &Execution) -> u64 {
+    execution.execution_time_seconds().unwrap_or_default()
+}
+
+/// The answer to a request for a run. `success` is about the script.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunDto {
+    automation_id: String,
+    ticket_id: String,
+    script_used: String,
+    success: bool,
+    output: String,
+    stderr: String,
+    parsed_output: Option<Value>,
+    timestamp: String,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+impl From<Execution> for RunDto {
+    fn from(execution: Execution) -> Self {
+        Self {
+            facts: Facts::of(&execution),
+            automation_id: execution.id.to_string(),
+            success: execution.success().unwrap_or_default(),
+            timestamp: timestamp(execution.completed_at.unwrap_or(execution.started_at)),
+            ticket_id: execution.ticket_id,
+            script_used: execution.script_name,
+            output: execution.output,
+            stderr: execution.stderr,
+            parsed_output: execution.parsed_output,
+        }
+    }
+}
+
+/// The answer to a test.
+#[derive(Debug, Serialize)]
+pub(crate) struct TestDto {
+    script: String,
+    automation_id: String,
+    success: bool,
+    output: String,
+    stderr: String,
+    parsed_output: Option<Value>,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+impl From<Execution> for TestDto {
+    fn from(execution: Execution) -> Self {
+        Self {
+            facts: Facts::of(&execution),
+            automation_id: execution.id.to_string(),
+            success: execution.success().unwrap_or_default(),
+            script: execution.script_name,
+            output: execution.output,
+            stderr: execution.stderr,
+            parsed_output: execution.parsed_output,
+        }
+    }
+}
+
+/// A row of the log. `success` is null while the run is open.
+#[derive(Debug, Serialize)]
+pub(crate) struct LogDto {
+    id: String,
+    ticket_id: String,
+    script_name: String,
+    success: Option<bool>,
+    output: String,
+    stderr: String,
+    parsed_output: Option<Value>,
+    parameters: Value,
+    actor: Option<String>,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+impl From<Execution> for LogDto {
+    fn from(execution: Execution) -> Self {
+        Self {
+            facts: Facts::of(&execution),
+            id: execution.id.to_string(),
+            success: execution.success(),
+            ticket_id: execution.ticket_id,
+            script_name: execution.script_name,
+            output: execution.output,
+            stderr: execution.stderr,
+            parsed_output: execution.parsed_output,
+            parameters: execution.parameters,
+            actor: execution.actor,
+        }
+    }
+}
+
+/// The statistics. Rates and averages of the owner's document are texts with two decimals.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatsDto {
+    total_automations: u64,
+    successful_automations: u64,
+    failed_automations: u64,
+    success_rate: String,
+    avg_execution_time: String,
+    by_script: BTreeMap<String, u64>,
+    recent_automations: Vec<LogDto>,
+    cancelled: u64,
+    running: u64,
+    percentiles: Percentiles,
+    cpu: Cpu,
+    memory: Memory,
+    scripts: BTreeMap<String, ScriptStatsDto>,
+}
+
+impl From<Stats> for StatsDto {
+    fn from(stats: Stats) -> Self {
+        let by_script = stats
+            .by_script
+            .iter()
+            .map(|(name, script)| (name.clone(), script.total))
+            .collect();
+        let scripts = stats
+            .by_script
+            .iter()
+            .map(|(name, script)| (name.clone(), script.into()))
+            .collect();
+        let all = stats.all;
+        Self {
+            total_automations: all.total,
+            successful_automations: all.successful,
+            failed_automations: all.failed,
+            success_rate: success_rate(&all),
+            avg_execution_time: avg_execution_time(&all),
+            by_script,
+            recent_automations: stats.recent.into_iter().map(LogDto::from).collect(),
+            cancelled: all.cancelled,
+            running: stats.open,
+            percentiles: Percentiles::of(&all),
+            cpu: Cpu::of(&all),
+            memory: Memory {
+                peak_bytes: all.memory_peak_bytes,
+            },
+            scripts,
+        }
+    }
+}
+
+/// The statistics of one script.
+#[derive(Debug, Serialize)]
+struct ScriptStatsDto {
+    total: u64,
+    successful: u64,
+    failed: u64,
+    cancelled: u64,
+    success_rate: String,
+    avg_execution_time: String,
+    percentiles: Percentiles,
+    cpu: Cpu,
+    memory: Memory,
+}
+
+impl From<&ScriptStats> for ScriptStatsDto {
+    fn from(stats: &ScriptStats) -> Self {
+        Self {
+            total: stats.total,
+            successful: stats.successful,
+            failed: stats.failed,
+            cancelled: stats.cancelled,
+            success_rate: success_rate(stats),
+            avg_execution_time: avg_execution_time(stats),
+            percentiles: Percentiles::of(stats),
+            cpu: Cpu::of(stats),
+            memory: Memory {
+                peak_bytes: stats.memory_peak_bytes,
+            },
+        }
+    }
+}
+
+/// Lengths that a part of the runs does not exceed, to 12.5 %; null when nothing ran.
+#[derive(Debug, Serialize)]
+struct Percentiles {
+    p50_ms: Option<f64>,
+    p90_ms: Option<f64>,
+    p95_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+impl Percentiles {
+    fn of(stats: &ScriptStats) -> Self {
+        let ms = |percent| stats.durations.percentile_us(percent).map(milliseconds);
+        Self {
+            p50_ms: ms(50),
+            p90_ms: ms(90),
+            p95_ms: ms(95),
+            p99_ms: ms(99),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Cpu {
+    total_ms: f64,
+    avg_ms: f64,
+}
+
+impl Cpu {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "2^52 microseconds are 142 years"
+    )]
+    fn of(stats: &ScriptStats) -> Self {
+        let runs = stats.total.max(1) as f64;
+        Self {
+            total_ms: milliseconds(stats.cpu_us),
+            avg_ms: (stats.cpu_us as f64 / runs).round() / 1000.0,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    peak_bytes: u64,
+}
+
+fn success_rate(stats: &ScriptStats) -> String {
+    format!("{:.2}", stats.success_rate())
+}
+
+/// Seconds.
+fn avg_execution_time(stats: &ScriptStats) -> String {
+    format!("{:.2}", stats.avg_duration_us() / 1_000_000.0)
+}
+
+/// A script that can run.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScriptDto {
+    category: Option<String>,
+    script: String,
+    description: String,
+    parameters: Map<String, Value>,
+    schema: Value,
+    defaults: Map<String, Value>,
+    version: String,
+    limits: LimitsDto,
+    isolation: automation_core::script::Isolation,
+    risk: automation_core::script::Risk,
+    idempotent: bool,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitsDto {
+    timeout_seconds: f64,
+    memory_mb: u64,
+}
+
+impl From<&Script> for ScriptDto {
+    fn from(script: &Script) -> Self {
+        let metadata = script.metadata();
+        Self {
+            category: metadata.category.clone(),
+            script: script.name().to_owned(),
+            description: metadata.description.clone(),
+            parameters: script.parameters().types(),
+            schema: script.parameters().schema().clone(),
+            defaults: script.parameters().defaults(),
+            version: script.version().to_string(),
+            limits: LimitsDto {
+                timeout_seconds: metadata.timeout.as_secs_f64(),
+                memory_mb: metadata.memory_mb,
+            },
+            isolation: metadata.isolation,
+            risk: metadata.risk,
+            idempotent: metadata.idempotent,
+            warnings: script.warnings().iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// A script that can't run, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct InvalidScriptDto {
+    script: String,
+    diagnostics: Vec<String>,
+}
+
+impl From<&InvalidScript> for InvalidScriptDto {
+    fn from(script: &InvalidScript) -> Self {
+        Self {
+            script: script.name.clone(),
+            diagnostics: script.diagnostics.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// How the interpreter is. The executor's own details stand beside the fields that clients know.
+#[derive(Debug, Serialize)]
+pub(crate) struct PythonDto {
+    available: bool,
+    version: Option<String>,
+    workers: usize,
+    busy: usize,
+    quarantined_threads: usize,
+    #[serde(flatten)]
+    details: Map<String, Value>,
+}
+
+impl From<ExecutorHealth> for PythonDto {
+    fn from(health: ExecutorHealth) -> Self {
+        let mut details = health.details;
+        for taken in [
+            "available",
+            "version",
+            "workers",
+            "busy",
+            "quarantined_threads",
+        ] {
+            details.remove(taken);
+        }
+        Self {
+            available: health.available,
+            version: health.version,
+            workers: health.workers,
+            busy: health.busy,
+            quarantined_threads: health.quarantined_threads,
+            details,
+        }
+    }
+}
+
+/// How the service is. It has no envelope.
+#[derive(Debug, Serialize)]
+pub(crate) struct HealthDto {
+    pub(crate) status: &'static str,
+    pub(crate) timestamp: String,
+    pub(crate) version: &'static str,
+    pub(crate) service: &'static str,
+    pub(crate) environment: String,
+    pub(crate) python_available: bool,
+    pub(crate) python_version: Option<String>,
+    pub(crate) storage_available: bool,
+    pub(crate) accepting: bool,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+}

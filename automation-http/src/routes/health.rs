@@ -1,0 +1,38 @@
+//! `GET /health`: whether runs can be accepted and executed now. 503 when not, for monitors that read no body.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::Shared;
+use crate::dto::{HealthDto, timestamp};
+
+/// The name under which clients know the service.
+const SERVICE: &str = "automation-executor";
+
+pub(super) async fn health(State(Shared { automation, config }): State<Shared>) -> Response {
+    let health = automation.health().await;
+    if let Some(cause) = &health.storage_error {
+        tracing::warn!(cause, "the storage does not answer");
+    }
+    let (status, word) = if health.is_ready() {
+        (StatusCode::OK, "healthy")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+    };
+    let body = HealthDto {
+        status: word,
+        timestamp: timestamp(config.clock.now()),
+        version: env!("CARGO_PKG_VERSION"),
+        service: SERVICE,
+        environment: config.environment.clone(),
+        python_available: health.executor.available,
+        python_version: health.executor.version,
+        storage_available: health.storage.is_some(),
+        accepting: health.accepting,
+        running: health.running,
+        queued: health.queued,
+    };
+    (status, Json(body)).into_response()
+}

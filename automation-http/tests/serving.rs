@@ -1,0 +1,165 @@
+//! The accept loop over real sockets: deadlines, hang-ups and the end.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use automation_http::{ConnectionLimits, router, serve};
+use support::App;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+struct Serving {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    app: App,
+}
+
+async fn start(header_time_max: Duration) -> Serving {
+    start_with(|limits| limits.header_time_max = header_time_max).await
+}
+
+async fn start_with(configure: impl FnOnce(&mut ConnectionLimits)) -> Serving {
+    let app = App::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut limits = ConnectionLimits::default();
+    configure(&mut limits);
+    let served = router(app.automation.clone(), support::config());
+    let task = tokio::spawn(serve(listener, served, limits, async {
+        let _ = stopped.await;
+    }));
+    Serving {
+        address,
+        stop,
+        task,
+        app,
+    }
+}
+
+impl Serving {
+    async fn exchange(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+fn manual(script: &str) -> String {
+    let body = format!("{{\"script_name\": \"{script}\", \"ticket_id\": \"T-1\"}}");
+    format!(
+        "POST /api/automation/manual HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn requests_are_served_with_the_clients_address() {
+    let serving = start(Duration::from_secs(10)).await;
+    let answer = serving
+        .exchange("GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let answer = serving.exchange("GET /health HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn who_never_finishes_its_headers_is_closed() {
+    let serving = start(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    let mut sockets = Vec::new();
+    for beginning in ["", "GET", "GET /health HTTP/1.1\r\nhost: local"] {
+        let mut stream = TcpStream::connect(serving.address).await.unwrap();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        sockets.push(stream);
+    }
+    for mut stream in sockets {
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest))
+            .await
+            .expect("it is closed");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_run_outlives_the_client_that_hangs_up() {
+    let serving = start(Duration::from_secs(10)).await;
+    let mut stream = TcpStream::connect(serving.address).await.unwrap();
+    stream
+        .write_all(manual("slow.py").as_bytes())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stream);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let answer = serving.app.get("/api/automation/logs/T-1").await;
+        if answer.status == 200 && answer.data()[0]["status"] == "completed" {
+            return;
+        }
+    }
+    panic!("the run did not complete");
+}
+
+#[tokio::test]
+async fn open_requests_are_answered_before_the_end() {
+    let serving = start(Duration::from_secs(10)).await;
+    let mut open = TcpStream::connect(serving.address).await.unwrap();
+    open.write_all(manual("slow.py").as_bytes()).await.unwrap();
+    let _idle = TcpStream::connect(serving.address).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    serving.stop.send(()).unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.contains("Automation completed successfully"),
+        "{answer}"
+    );
+    tokio::time::timeout(Duration::from_secs(3), serving.task)
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert!(
+        TcpStream::connect(serving.address).await.is_err(),
+        "nobody listens any more"
+    );
+}
+
+#[tokio::test]
+async fn who_says_nothing_gives_way_to_who_asks() {
+    let serving = start_with(|limits| limits.connections_max = 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(serving.address).await.unwrap());
+    }
+    let began = Instant::now();
+    for _ in 0..10 {
+        let answer = serving
+            .exchange("GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+}

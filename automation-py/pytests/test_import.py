@@ -1,0 +1,112 @@
+"""Importing the module changes nothing, and what it has is what its stubs say."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+import automation
+from automation import _automation
+
+STUBS = Path(automation.__file__).with_name("_automation.pyi")
+
+UNCHANGED = """
+import atexit, builtins, _thread, os, signal, subprocess, sys, threading
+
+def state():
+    modules = (sys, builtins, os, threading, _thread, subprocess, atexit, signal, sys.modules["__main__"])
+    attributes = {
+        (module.__name__, name, id(value))
+        for module in modules
+        for name, value in vars(module).items()
+        if name not in ("before", "automation")
+    }
+    more = (type(sys), type(os.environ), type(sys.modules["__main__"]), sys.path[:], dict(os.environ))
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
+    return attributes, more, handlers, threads, sys.gettrace(), sys.getprofile(), atexit._ncallbacks()
+
+before = state()
+import automation
+for old, new in zip(before, state()):
+    assert old == new, (old, new)
+"""
+
+
+def test_importing_changes_nothing() -> None:
+    subprocess.run([sys.executable, "-c", UNCHANGED], check=True, timeout=60)
+
+
+def test_everything_public_is_listed() -> None:
+    public = {name for name in vars(automation) if not name.startswith("_")}
+    assert set(automation.__all__) == public | {"__version__"}
+    assert automation.__all__ == sorted(automation.__all__)
+    assert all(hasattr(_automation, name) for name in automation.__all__)
+
+
+def test_the_version_is_the_crates() -> None:
+    manifest = Path(__file__).resolve().parents[2] / "Cargo.toml"
+    assert f'version = "{automation.__version__}"' in manifest.read_text()
+
+
+def test_the_context_stands_in_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (automation.ctx.ticket, automation.ctx.parameters) == (None, {})
+    monkeypatch.setenv("AUTOMATION_SECRET_TOKEN", "by hand")
+    assert automation.ctx.secret("token") == "by hand"
+
+
+def test_scripts_import_the_same_module(helpdesk: automation.Automation, folder: Path) -> None:
+    (folder / "same.py").write_text("import automation, json\nprint(json.dumps(automation.__file__))\n")
+    helpdesk.reload()
+    assert helpdesk.manual("same.py").parsed_output == {"value": automation.__file__}
+
+
+# --- The stubs ------------------------------------------------------------------------------------
+
+
+def stub_members(node: ast.ClassDef) -> Iterator[tuple[str, ast.stmt]]:
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef):
+            yield member.name, member
+        elif isinstance(member, ast.AnnAssign) and isinstance(member.target, ast.Name):
+            yield member.target.id, member
+
+
+STUB_CLASSES = {
+    node.name: node for node in ast.parse(STUBS.read_text()).body if isinstance(node, ast.ClassDef)
+}
+
+
+def test_the_stubs_have_every_class() -> None:
+    classes = {name for name, value in vars(_automation).items() if isinstance(value, type)}
+    assert set(STUB_CLASSES) == classes | {"Context"}
+
+
+@pytest.mark.parametrize("name", STUB_CLASSES)
+def test_the_stubs_have_every_member(name: str) -> None:
+    real = type(automation.ctx) if name == "Context" else getattr(automation, name)
+    stub = dict(stub_members(STUB_CLASSES[name]))
+    own = {member for member in vars(real) if not member.startswith("_")}
+    # What an instance is given is declared on the class and set when it is raised.
+    instance = {"execution"} if name == "ScriptFailedError" else set()
+    inherited = {"code"} if issubclass(real, automation.AutomationError) else set()
+    public = {member for member in stub if not member.startswith("_")}
+    assert own - inherited <= public <= own | instance
+
+
+def test_the_stubs_have_every_argument() -> None:
+    for name, member in stub_members(STUB_CLASSES["Automation"]):
+        if not isinstance(member, ast.FunctionDef) or name.startswith("__"):
+            continue
+        real = inspect.signature(getattr(automation.Automation, name)).parameters
+        arguments = member.args
+        stub = [each.arg for each in [*arguments.args, *arguments.kwonlyargs]]
+        assert stub == list(real), name
+        keyword_only = [each.name for each in real.values() if each.kind is each.KEYWORD_ONLY]
+        assert [each.arg for each in arguments.kwonlyargs] == keyword_only, name

@@ -1,0 +1,74 @@
+"""`scripts`, `script`, `invalid_scripts` and `reload`: what there is to run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from automation import Automation, InvalidScriptError, ScriptNotFoundError, UnsupportedError
+
+
+def test_valid_scripts_by_name(helpdesk: Automation) -> None:
+    names = [script.name for script in helpdesk.scripts()]
+    assert names == ["echo.py", "exits.py", "hello.py", "raises.py", "secret.py", "waits.py"]
+
+
+def test_what_a_script_says_of_itself(helpdesk: Automation, folder: Path) -> None:
+    script = helpdesk.script("hello.py")
+    assert (script.name, script.category) == ("hello.py", "Greeting")
+    assert script.description == "Says hello"
+    assert script.parameters == {"name": "string", "dry_run": "boolean"}
+    assert script.defaults == {"name": "world", "dry_run": False}
+    assert script.schema["additionalProperties"] is False
+    assert (script.timeout, script.memory_mb) == (20.0, 512)
+    assert (script.isolation, script.risk, script.entry) == ("in-process", "low", "plain")
+    assert (script.idempotent, script.context_argv, script.order) == (False, False, 100)
+    assert (script.requires_python, script.dependencies, script.warnings) == (None, [], [])
+    assert script.path == str(folder / "hello.py")
+    assert script.version == hashlib.sha256((folder / "hello.py").read_bytes()).hexdigest()
+    assert repr(script) == "Script(name='hello.py', category='Greeting')"
+    assert repr(helpdesk.script("exits.py")) == "Script(name='exits.py', category=None)"
+
+
+def test_a_script_is_a_value(helpdesk: Automation) -> None:
+    script = helpdesk.script("hello.py")
+    assert script in helpdesk.scripts()
+    assert hash(script) == hash(helpdesk.script("hello.py"))
+    assert script != helpdesk.script("exits.py")
+    fields = json.loads(json.dumps(script.to_dict()))
+    properties = {name for name in dir(script) if not name.startswith("_")}
+    assert set(fields) == properties - {"to_dict"}
+
+
+def test_invalid_scripts_say_why(helpdesk: Automation) -> None:
+    [broken] = helpdesk.invalid_scripts()
+    assert broken.name == "broken.py"
+    assert broken.problems[0].startswith("broken.py:1")
+    assert json.loads(json.dumps(broken.to_dict())) == {"name": "broken.py", "problems": broken.problems}
+    with pytest.raises(InvalidScriptError):
+        helpdesk.script("broken.py")
+    with pytest.raises(ScriptNotFoundError):
+        helpdesk.script("absent.py")
+
+
+def test_reload_reads_the_folder_again(helpdesk: Automation, folder: Path) -> None:
+    former = helpdesk.script("hello.py")
+    (folder / "hello.py").write_text("print('{}')\n")
+    (folder / "new.py").write_text("print('{}')\n")
+    (folder / "exits.py").unlink()
+    assert helpdesk.script("hello.py") == former
+    helpdesk.reload()
+    names = [script.name for script in helpdesk.scripts()]
+    assert names == ["echo.py", "hello.py", "new.py", "raises.py", "secret.py", "waits.py"]
+    assert helpdesk.script("hello.py") != former
+    assert helpdesk.manual("hello.py").parsed_output == {}
+
+
+def test_the_former_scripts_stay_when_the_folder_goes(helpdesk: Automation, folder: Path) -> None:
+    folder.rename(folder.with_name("gone"))
+    with pytest.raises(UnsupportedError, match="scripts folder"):
+        helpdesk.reload()
+    assert helpdesk.manual("hello.py").status == "completed"

@@ -1,0 +1,269 @@
+//! The handle: one method a verb, each asks the engine and waits with the GIL released.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use automation_core::limits::SHUTDOWN_GRACE;
+use automation_core::{ExecuteRequest, LogsQuery, ManualRequest, StatsQuery, TestRequest};
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use serde_json::Value;
+
+use super::arguments::{self, OrRaise};
+use super::door::{Door, Settings};
+use super::execution::Execution;
+use super::page::Page;
+use super::script::{InvalidScript, Route, Script};
+use super::stats::Stats;
+use super::url::StorageUrl;
+use crate::convert;
+
+/// Runs scripts for tickets, and by name. One handle serves every thread.
+#[pyclass(frozen, module = "automation")]
+pub(crate) struct Automation {
+    door: Arc<Door>,
+    shown: String,
+}
+
+#[pymethods]
+impl Automation {
+    #[new]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None))]
+    fn new(
+        py: Python<'_>,
+        scripts: PathBuf,
+        storage: &str,
+        secrets: Option<HashMap<String, String>>,
+        workers: Option<i64>,
+        executions_max: Option<i64>,
+        queue_max: Option<i64>,
+    ) -> PyResult<Self> {
+        let storage = StorageUrl::parse(storage).or_raise(py)?;
+        let shown = format!(
+            "Automation(scripts='{}', storage='{storage}')",
+            scripts.display()
+        );
+        let settings = Settings {
+            secrets: arguments::secrets(secrets).or_raise(py)?,
+            workers: arguments::count("workers", workers, 1).or_raise(py)?,
+            executions_max: arguments::count("executions_max", executions_max, 1).or_raise(py)?,
+            queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
+            scripts,
+            storage,
+        };
+        let door = Door::open(py, settings)?;
+        Ok(Self { door, shown })
+    }
+
+    /// Runs the script that the ticket's classification selects, and waits for its end.
+    #[pyo3(signature = (ticket, classification, *, actor = None))]
+    fn execute(
+        &self,
+        py: Python<'_>,
+        ticket: &Bound<'_, PyDict>,
+        classification: &Bound<'_, PyDict>,
+        actor: Option<String>,
+    ) -> PyResult<Execution> {
+        let mut request = ExecuteRequest::new(
+            arguments::ticket(ticket).or_raise(py)?,
+            arguments::classification(classification).or_raise(py)?,
+        );
+        request.actor = actor;
+        let execution = self.door.ask(
+            py,
+            |automation| async move { automation.execute(request).await },
+        );
+        Ok(execution?.into())
+    }
+
+    /// Runs a script by its name, and waits for its end.
+    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false))]
+    fn manual(
+        &self,
+        py: Python<'_>,
+        script_name: &str,
+        parameters: Option<&Bound<'_, PyDict>>,
+        ticket_id: Option<String>,
+        actor: Option<String>,
+        dry_run: bool,
+    ) -> PyResult<Execution> {
+        let parameters = arguments::parameters(script_name, parameters).or_raise(py)?;
+        let mut request = ManualRequest::new(script_name)
+            .with_parameters(parameters)
+            .with_dry_run(dry_run);
+        request.ticket_id = ticket_id;
+        request.actor = actor;
+        let execution = self.door.ask(
+            py,
+            |automation| async move { automation.manual(request).await },
+        );
+        Ok(execution?.into())
+    }
+
+    /// Makes a dry run through the whole path, and waits for its end.
+    #[pyo3(signature = (script_name = None, *, actor = None))]
+    fn test(
+        &self,
+        py: Python<'_>,
+        script_name: Option<String>,
+        actor: Option<String>,
+    ) -> PyResult<Execution> {
+        let mut request = TestRequest::default();
+        request.script_name = script_name;
+        request.actor = actor;
+        let execution = self.door.ask(
+            py,
+            |automation| async move { automation.test(request).await },
+        );
+        Ok(execution?.into())
+    }
+
+    /// Returns which script would run for a ticket, and why, without running it.
+    fn route(
+        &self,
+        py: Python<'_>,
+        ticket: &Bound<'_, PyDict>,
+        classification: &Bound<'_, PyDict>,
+    ) -> PyResult<Route> {
+        let ticket = arguments::ticket(ticket).or_raise(py)?;
+        let classification = arguments::classification(classification).or_raise(py)?;
+        let route = self.door.automation().route(&ticket, &classification);
+        Ok(route.or_raise(py)?.into())
+    }
+
+    /// Returns an execution.
+    fn get(&self, py: Python<'_>, id: &str) -> PyResult<Execution> {
+        let id = arguments::execution_id(id).or_raise(py)?;
+        let execution = self.door.ask(
+            py,
+            move |automation| async move { automation.get(id).await },
+        );
+        Ok(execution?.into())
+    }
+
+    /// Asks an execution to end, waits for its terminal status, and returns it.
+    #[pyo3(signature = (id, actor = None))]
+    fn cancel(&self, py: Python<'_>, id: &str, actor: Option<String>) -> PyResult<Execution> {
+        let id = arguments::execution_id(id).or_raise(py)?;
+        let execution = self.door.ask(py, move |automation| async move {
+            automation.cancel(id, actor.as_deref()).await
+        });
+        Ok(execution?.into())
+    }
+
+    /// Returns a page of a ticket's executions, newest first.
+    #[pyo3(signature = (ticket_id, *, script_name = None, statuses = None, limit = 50, cursor = None))]
+    fn logs(
+        &self,
+        py: Python<'_>,
+        ticket_id: &str,
+        script_name: Option<String>,
+        statuses: Option<Vec<String>>,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> PyResult<Page> {
+        let page = arguments::page(limit, cursor).or_raise(py)?;
+        let mut query = LogsQuery::new(ticket_id);
+        query.script_name = script_name;
+        query.statuses = arguments::statuses(statuses).or_raise(py)?;
+        let listing = self.door.ask(py, |automation| async move {
+            automation.logs(query, page).await
+        });
+        Page::new(py, listing?)
+    }
+
+    /// Returns the statistics.
+    #[pyo3(signature = (*, since = None, script_name = None))]
+    fn stats(
+        &self,
+        py: Python<'_>,
+        since: Option<&Bound<'_, PyAny>>,
+        script_name: Option<String>,
+    ) -> PyResult<Py<Stats>> {
+        let mut query = StatsQuery::default();
+        query.since = since.map(arguments::day).transpose()?;
+        query.script_name = script_name;
+        let stats = self.door.ask(
+            py,
+            |automation| async move { automation.stats(query).await },
+        );
+        Stats::new(py, stats?)
+    }
+
+    /// Returns the scripts that can run, by name.
+    fn scripts(&self) -> Vec<Script> {
+        let index = self.door.automation().scripts();
+        index.scripts().cloned().map(Script::from).collect()
+    }
+
+    /// Returns the scripts that can't run, by name, and why.
+    fn invalid_scripts(&self) -> Vec<InvalidScript> {
+        let index = self.door.automation().scripts();
+        index.invalid().iter().map(InvalidScript::from).collect()
+    }
+
+    /// Returns a script that can run.
+    fn script(&self, py: Python<'_>, name: &str) -> PyResult<Script> {
+        Ok(self.door.automation().script(name).or_raise(py)?.into())
+    }
+
+    /// Reads the scripts folder again. Runs that were accepted keep their version.
+    fn reload(&self, py: Python<'_>) -> PyResult<()> {
+        self.door
+            .ask(py, |automation| async move { automation.reload().await })?;
+        Ok(())
+    }
+
+    /// Returns how everything is.
+    fn check<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let health = self.door.ask(
+            py,
+            |automation| async move { Ok(automation.health().await) },
+        )?;
+        let ready = health.is_ready();
+        let fields = serde_json::to_value(health).expect("health is plain data");
+        let Value::Object(mut fields) = fields else {
+            unreachable!("health is an object")
+        };
+        fields.insert("ready".to_owned(), ready.into());
+        convert::object_to_python(py, &fields)
+    }
+
+    /// Refuses further runs, waits up to `grace` seconds for the present ones, cancels the rest, and closes.
+    #[pyo3(signature = (grace = SHUTDOWN_GRACE.as_secs_f64()))]
+    fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let grace = arguments::grace(grace).or_raise(py)?;
+        self.door.shut_down(py, grace)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// Shuts down. Who leaves by Ctrl-C or `sys.exit` does not wait: what still runs is cancelled.
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyType>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let in_a_hurry = match kind {
+            Some(kind) => !kind.is_subclass_of::<PyException>()?,
+            None => false,
+        };
+        let grace = if in_a_hurry {
+            Duration::ZERO
+        } else {
+            SHUTDOWN_GRACE
+        };
+        self.door.shut_down(py, grace)
+    }
+
+    fn __repr__(&self) -> &str {
+        &self.shown
+    }
+}

@@ -1,0 +1,151 @@
+//! The engine behind a handle: how it is opened, asked and shut down. Knows nothing of arguments and answers.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use automation_core::limits::SHUTDOWN_GRACE;
+use automation_core::secret::Secrets;
+use automation_core::{Automation, BuildError, Error, Result, ScriptRegistry, Storage};
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+use tokio::runtime::Handle;
+
+use super::url::StorageUrl;
+use super::{errors, runtime};
+use crate::PythonExecutor;
+
+/// What an engine is made of.
+pub(super) struct Settings {
+    pub(super) scripts: PathBuf,
+    pub(super) storage: StorageUrl,
+    pub(super) secrets: Secrets,
+    pub(super) workers: Option<usize>,
+    pub(super) executions_max: Option<usize>,
+    pub(super) queue_max: Option<usize>,
+}
+
+impl Settings {
+    async fn build(self) -> Result<Automation> {
+        let storage = self.storage.clone().open().await?;
+        // Compiling each script needs the GIL, which may be far away.
+        let built = tokio::task::spawn_blocking(move || self.build_on(storage)).await;
+        built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    fn build_on(self, storage: Arc<dyn Storage>) -> Result<Automation> {
+        let scripts = ScriptRegistry::load(&self.scripts).map_err(|error| refused(error.into()))?;
+        let mut executor = PythonExecutor::builder();
+        if let Some(workers) = self.workers {
+            executor = executor.workers(workers);
+        }
+        let mut builder = Automation::builder()
+            .scripts(scripts)
+            .executor(executor.build()?)
+            .shared_storage(storage)
+            .secrets(self.secrets)
+            .runtime(Handle::current());
+        if let Some(executions_max) = self.executions_max {
+            builder = builder.executions_max(executions_max);
+        }
+        if let Some(queue_max) = self.queue_max {
+            builder = builder.queue_max(queue_max);
+        }
+        builder.build().map_err(refused)
+    }
+}
+
+/// What was given is to blame, unless the executor is.
+fn refused(error: BuildError) -> Error {
+    match error {
+        BuildError::Executor(error) => error.into(),
+        other => Error::invalid_request("", other.to_string()),
+    }
+}
+
+/// An engine, and the process whose threads drive it.
+pub(super) struct Door {
+    automation: Automation,
+    process: u32,
+}
+
+impl Door {
+    /// Opens an engine. It is shut down at the end of the interpreter, unless it was before.
+    pub(super) fn open(py: Python<'_>, settings: Settings) -> PyResult<Arc<Self>> {
+        let opening = async {
+            let automation = settings.build().await?;
+            // Made here, so that the engine ends when nobody waits for it any more.
+            Ok(Self {
+                automation,
+                process: std::process::id(),
+            })
+        };
+        let door = runtime::block(py, opening)?.map_err(|error| errors::exception(py, &error))?;
+        let door = Arc::new(door);
+        shut_down_at_exit(py, Arc::downgrade(&door))?;
+        Ok(door)
+    }
+
+    /// Returns the engine, for what it answers without its threads.
+    pub(super) const fn automation(&self) -> &Automation {
+        &self.automation
+    }
+
+    /// Asks the engine, and waits for its answer with the GIL released.
+    pub(super) fn ask<T, F>(
+        &self,
+        py: Python<'_>,
+        verb: impl FnOnce(Automation) -> F,
+    ) -> PyResult<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        if self.process != std::process::id() {
+            let error = Error::Unsupported {
+                what:
+                    "this handle was made before the process was forked: make one in each process"
+                        .to_owned(),
+            };
+            return Err(errors::exception(py, &error));
+        }
+        let answer = runtime::block(py, verb(self.automation.clone()))?;
+        answer.map_err(|error| errors::exception(py, &error))
+    }
+
+    /// Shuts the engine down, and waits for that.
+    pub(super) fn shut_down(&self, py: Python<'_>, grace: Duration) -> PyResult<()> {
+        self.ask(py, move |automation| async move {
+            automation.shutdown(grace).await
+        })
+    }
+}
+
+impl Drop for Door {
+    /// Never waits: this is the thread that happened to drop the last reference, and it holds the GIL.
+    fn drop(&mut self) {
+        let automation = self.automation.clone();
+        if self.process != std::process::id() {
+            // A forked child has none of the threads that dropping the engine would wait for.
+            std::mem::forget(automation);
+        } else if let Ok(runtime) = runtime::runtime() {
+            runtime.spawn(async move { automation.shutdown(SHUTDOWN_GRACE).await });
+        }
+    }
+}
+
+/// Threads that still run scripts when the interpreter ends would bring the process down with it.
+fn shut_down_at_exit(py: Python<'_>, door: Weak<Door>) -> PyResult<()> {
+    let process = std::process::id();
+    let shut_down =
+        PyCFunction::new_closure(py, None, None, move |arguments, _| match door.upgrade() {
+            Some(door) if process == std::process::id() => {
+                door.shut_down(arguments.py(), Duration::ZERO)
+            }
+            _ => Ok(()),
+        })?;
+    py.import("atexit")?
+        .call_method1("register", (shut_down,))?;
+    Ok(())
+}

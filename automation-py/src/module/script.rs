@@ -1,0 +1,239 @@
+//! Scripts and routes, as Python sees them.
+
+use std::sync::Arc;
+
+use automation_core as core;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::json;
+
+use super::fields::{repr, to_dict};
+use crate::convert;
+
+/// A script that can run.
+#[pyclass(frozen, eq, hash, module = "automation")]
+pub(crate) struct Script(Arc<core::Script>);
+
+impl From<Arc<core::Script>> for Script {
+    fn from(script: Arc<core::Script>) -> Self {
+        Self(script)
+    }
+}
+
+// The version is a hash of the source, from which everything else follows.
+impl PartialEq for Script {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.version() == other.0.version() && self.0.path() == other.0.path()
+    }
+}
+
+impl std::hash::Hash for Script {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.version().hash(state);
+    }
+}
+
+/// What `to_dict` shows: every property.
+const SCRIPT_FIELDS: [&str; 19] = [
+    "name",
+    "version",
+    "path",
+    "category",
+    "order",
+    "description",
+    "parameters",
+    "schema",
+    "defaults",
+    "timeout",
+    "memory_mb",
+    "isolation",
+    "risk",
+    "idempotent",
+    "entry",
+    "context_argv",
+    "requires_python",
+    "dependencies",
+    "warnings",
+];
+
+#[pymethods]
+impl Script {
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[getter]
+    fn version(&self) -> &str {
+        self.0.version()
+    }
+
+    #[getter]
+    fn path(&self) -> String {
+        self.0.path().to_string_lossy().into_owned()
+    }
+
+    #[getter]
+    fn category(&self) -> Option<&str> {
+        self.0.metadata().category.as_deref()
+    }
+
+    #[getter]
+    fn order(&self) -> i32 {
+        self.0.metadata().order
+    }
+
+    #[getter]
+    fn description(&self) -> &str {
+        &self.0.metadata().description
+    }
+
+    #[getter]
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        convert::object_to_python(py, &self.0.parameters().types())
+    }
+
+    #[getter]
+    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::to_python(py, self.0.parameters().schema())
+    }
+
+    #[getter]
+    fn defaults<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        convert::object_to_python(py, &self.0.parameters().defaults())
+    }
+
+    #[getter]
+    fn timeout(&self) -> f64 {
+        self.0.metadata().timeout.as_secs_f64()
+    }
+
+    #[getter]
+    fn memory_mb(&self) -> u64 {
+        self.0.metadata().memory_mb
+    }
+
+    #[getter]
+    fn isolation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::to_python(py, &json!(self.0.metadata().isolation))
+    }
+
+    #[getter]
+    fn risk<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::to_python(py, &json!(self.0.metadata().risk))
+    }
+
+    #[getter]
+    fn idempotent(&self) -> bool {
+        self.0.metadata().idempotent
+    }
+
+    #[getter]
+    fn entry<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::to_python(py, &json!(self.0.metadata().entry))
+    }
+
+    #[getter]
+    fn context_argv(&self) -> bool {
+        self.0.metadata().context_argv
+    }
+
+    #[getter]
+    fn requires_python(&self) -> Option<&str> {
+        self.0.metadata().requires_python.as_deref()
+    }
+
+    #[getter]
+    fn dependencies(&self) -> Vec<String> {
+        self.0.metadata().dependencies.clone()
+    }
+
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        texts(self.0.warnings())
+    }
+
+    /// Returns the properties as a dictionary that `json.dumps` takes.
+    fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        to_dict(slf, &SCRIPT_FIELDS)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["name", "category"])
+    }
+}
+
+fn texts(diagnostics: &[core::script::Diagnostic]) -> Vec<String> {
+    diagnostics.iter().map(ToString::to_string).collect()
+}
+
+/// A script that can't run, and why.
+#[pyclass(frozen, eq, hash, get_all, module = "automation")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct InvalidScript {
+    name: String,
+    problems: Vec<String>,
+}
+
+impl From<&core::script::InvalidScript> for InvalidScript {
+    fn from(script: &core::script::InvalidScript) -> Self {
+        Self {
+            name: script.name.clone(),
+            problems: texts(&script.diagnostics),
+        }
+    }
+}
+
+#[pymethods]
+impl InvalidScript {
+    /// Returns the properties as a dictionary that `json.dumps` takes.
+    fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        to_dict(slf, &["name", "problems"])
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["name", "problems"])
+    }
+}
+
+/// Which script would run for a ticket, and why.
+#[pyclass(frozen, eq, hash, get_all, module = "automation")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Route {
+    script_name: String,
+    script_version: String,
+    category: String,
+    reason: String,
+    alternatives: Vec<String>,
+}
+
+impl From<core::Route> for Route {
+    fn from(route: core::Route) -> Self {
+        Self {
+            script_name: route.script_name,
+            script_version: route.script_version,
+            category: route.category,
+            reason: route.reason,
+            alternatives: route.alternatives,
+        }
+    }
+}
+
+#[pymethods]
+impl Route {
+    /// Returns the properties as a dictionary that `json.dumps` takes.
+    fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = [
+            "script_name",
+            "script_version",
+            "category",
+            "reason",
+            "alternatives",
+        ];
+        to_dict(slf, &fields)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["script_name", "reason"])
+    }
+}

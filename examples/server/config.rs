@@ -1,0 +1,418 @@
+//! What the server was told, checked: from texts of variables to values that can't be wrong any more.
+//! Every wrong value is named in one start, not one a start.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use automation_core::Durability;
+use automation_core::limits::SECRET_BYTES_MIN;
+use automation_core::secret::{Secret, Secrets, is_secret_name};
+use automation_http::{Host, HttpConfig, Network, Origin, RateLimit};
+
+use crate::variables::{self as v, SECRET_PREFIX, Source, Values, Variable};
+
+/// Everything the server was told.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) address: SocketAddr,
+    pub(crate) http: HttpConfig,
+    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) python: PathBuf,
+    pub(crate) scripts: PathBuf,
+    pub(crate) logs: PathBuf,
+    pub(crate) database: Database,
+    pub(crate) durability: Durability,
+    pub(crate) workers: usize,
+    pub(crate) lease: Duration,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) secrets: Secrets,
+    pub(crate) log_filter: String,
+}
+
+/// Where runs are recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Database {
+    Memory,
+    Sqlite(PathBuf),
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory (runs are forgotten at the end)"),
+            Self::Sqlite(path) => write!(f, "SQLite file {}", path.display()),
+        }
+    }
+}
+
+impl Config {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// One sentence a wrong value, at least one.
+    pub(crate) fn read(values: &Values) -> Result<Self, Vec<String>> {
+        let mut reader = Reader {
+            values,
+            sentences: Vec::new(),
+        };
+        let config = read(&mut reader);
+        match config {
+            Some(config) if reader.sentences.is_empty() => Ok(config),
+            _ => Err(reader.sentences),
+        }
+    }
+}
+
+/// Reads all values before the first missing one ends it, so that every sentence is there.
+fn read(reader: &mut Reader<'_>) -> Option<Config> {
+    let address = read_address(reader);
+    let trusted_proxies: Option<Vec<Network>> = reader.list(&v::AUTOMATION_TRUSTED_PROXIES);
+    let http = read_http(reader, trusted_proxies.as_deref());
+    let database = reader.parse_with(&v::DATABASE_URL, database);
+    let durability = reader.parse_with(&v::AUTOMATION_DURABILITY, durability);
+    let workers = reader.number(&v::AUTOMATION_WORKERS, 1, 256);
+    let lease = reader.number(&v::AUTOMATION_LEASE_SECONDS, 1, 3600);
+    let shutdown_grace = reader.number(&v::AUTOMATION_SHUTDOWN_SECONDS, 0, 3600);
+    let secrets = read_secrets(reader);
+    let log_filter = reader.parse_with(&v::AUTOMATION_LOG, log_filter);
+    let address = address?;
+    Some(Config {
+        address,
+        http: http?.with_bound(address.ip()),
+        trusted_proxies: trusted_proxies?,
+        python: reader.path(&v::PYTHON_PATH),
+        scripts: reader.path(&v::SCRIPTS_PATH),
+        logs: reader.path(&v::LOGS_PATH),
+        database: database?,
+        durability: durability?,
+        workers: usize::try_from(workers?).ok()?,
+        lease: Duration::from_secs(lease?),
+        shutdown_grace: Duration::from_secs(shutdown_grace?),
+        secrets,
+        log_filter: log_filter?,
+    })
+}
+
+/// Without keys, whoever reaches the port runs scripts: that has to be wanted before it is opened to a network.
+fn read_address(reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let port = reader.number(&v::AUTOMATION_PORT, 0, u64::from(u16::MAX));
+    let host: Option<IpAddr> = reader.parse(&v::AUTOMATION_HOST);
+    let auth = reader.parse_with(&v::AUTOMATION_AUTH, |text| {
+        ["", "none"].contains(&text).then_some(text.to_owned())
+    });
+    let (host, auth) = (host?, auth?);
+    if !host.to_canonical().is_loopback() && auth != "none" {
+        let (_, source) = reader.values.get(&v::AUTOMATION_HOST);
+        reader.sentences.push(format!(
+            "AUTOMATION_HOST is \"{host}\" ({source}), only a loopback address is allowed without \
+             AUTOMATION_AUTH=none, which lets everybody who reaches the server run scripts"
+        ));
+        return None;
+    }
+    Some(SocketAddr::new(host, u16::try_from(port?).ok()?))
+}
+
+fn read_http(reader: &mut Reader<'_>, trusted_proxies: Option<&[Network]>) -> Option<HttpConfig> {
+    let frontend: Option<Origin> = reader.parse(&v::FRONTEND_URL);
+    let hosts: Option<Vec<Host>> = reader.list(&v::AUTOMATION_ALLOWED_HOSTS);
+    let rate_limit = reader.parse_with(&v::AUTOMATION_RATE_LIMIT, rate_limit);
+    let is_environment = |text: &str| {
+        ["development", "test", "production"]
+            .contains(&text)
+            .then(|| text.to_owned())
+    };
+    let environment = reader.parse_with(&v::NODE_ENV, is_environment)?;
+    let config = HttpConfig::new(frontend?)
+        .with_allowed_hosts(hosts?)
+        .with_trusted_proxies(trusted_proxies?.iter().copied())
+        .with_rate_limit(rate_limit?)
+        .with_exposed_errors(environment != "production")
+        .with_environment(environment);
+    Some(config)
+}
+
+fn read_secrets(reader: &mut Reader<'_>) -> Secrets {
+    let mut secrets = Secrets::new();
+    for (name, value) in reader.values.secrets() {
+        // The values themselves are never shown.
+        if !is_secret_name(name) {
+            reader.sentences.push(format!(
+                "{SECRET_PREFIX}{name} has no secret's name, letters, digits and _ are allowed"
+            ));
+        } else if value.len() < SECRET_BYTES_MIN {
+            let bytes = value.len();
+            reader.sentences.push(format!(
+                "{SECRET_PREFIX}{name} has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed to keep it out of logs"
+            ));
+        } else {
+            secrets = secrets.with(name, Secret::new(value));
+        }
+    }
+    let (folder, _) = reader.values.get(&v::AUTOMATION_SECRETS_PATH);
+    if folder.is_empty() {
+        return secrets;
+    }
+    if !std::path::Path::new(folder).is_dir() {
+        reader.refuse(&v::AUTOMATION_SECRETS_PATH);
+    }
+    secrets.with_folder(folder)
+}
+
+/// Takes values out of the variables, and collects a sentence for each wrong one.
+struct Reader<'a> {
+    values: &'a Values,
+    sentences: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn parse_with<T>(
+        &mut self,
+        variable: &Variable,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let parsed = parse(self.values.get(variable).0);
+        if parsed.is_none() {
+            self.refuse(variable);
+        }
+        parsed
+    }
+
+    fn parse<T: FromStr>(&mut self, variable: &Variable) -> Option<T> {
+        self.parse_with(variable, |text| text.parse().ok())
+    }
+
+    fn list<T: FromStr>(&mut self, variable: &Variable) -> Option<Vec<T>> {
+        let items = |text: &str| {
+            text.split(',')
+                .map(|item| item.trim().parse().ok())
+                .collect()
+        };
+        self.parse_with(variable, |text| {
+            if text.is_empty() {
+                Some(Vec::new())
+            } else {
+                items(text)
+            }
+        })
+    }
+
+    fn number(&mut self, variable: &Variable, min: u64, max: u64) -> Option<u64> {
+        self.parse_with(variable, |text| {
+            text.parse()
+                .ok()
+                .filter(|number| (min..=max).contains(number))
+        })
+    }
+
+    fn path(&self, variable: &Variable) -> PathBuf {
+        PathBuf::from(self.values.get(variable).0)
+    }
+
+    fn refuse(&mut self, variable: &Variable) {
+        let (value, source) = self.values.get(variable);
+        let source = match source {
+            Source::Flag => format!("given by --{}", variable.flag),
+            other => other.to_string(),
+        };
+        let sentence = format!(
+            "{} is {:?} ({source}), {}",
+            variable.name,
+            shown(value),
+            variable.allowed
+        );
+        self.sentences.push(sentence);
+    }
+}
+
+/// Hides what stands between the scheme and the host of a URL: it may hold a password.
+fn shown(value: &str) -> String {
+    match (value.split_once("://"), value.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
+        _ => value.to_owned(),
+    }
+}
+
+fn database(text: &str) -> Option<Database> {
+    if text == "memory:" {
+        return Some(Database::Memory);
+    }
+    let file = text.strip_prefix("sqlite://")?;
+    let plain = !file.is_empty() && !file.ends_with('/') && !file.contains(['?', '#', '%']);
+    plain.then(|| Database::Sqlite(PathBuf::from(file)))
+}
+
+fn durability(text: &str) -> Option<Durability> {
+    match text {
+        "full" => Some(Durability::Full),
+        "normal" => Some(Durability::Normal),
+        _ => None,
+    }
+}
+
+fn log_filter(text: &str) -> Option<String> {
+    tracing_subscriber::EnvFilter::try_new(text)
+        .ok()
+        .map(|_| text.to_owned())
+}
+
+/// `off`, or requests and the time of a window.
+fn rate_limit(text: &str) -> Option<Option<RateLimit>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let (requests, window) = text.split_once('/')?;
+    let requests: NonZeroU32 = requests.trim().parse().ok()?;
+    let window = humantime::parse_duration(window.trim()).ok()?;
+    let sound = (Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60)).contains(&window);
+    sound.then(|| Some(RateLimit::new(requests, window)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+
+    use super::{Config, Database};
+    use crate::variables::Values;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let environment: HashMap<_, _> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Config::read(&Values {
+            environment,
+            ..Values::default()
+        })
+    }
+
+    #[test]
+    fn nothing_set_is_a_sound_start() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.address.to_string(), "127.0.0.1:3003");
+        assert_eq!(
+            config.database,
+            Database::Sqlite(PathBuf::from("automation.db"))
+        );
+        assert_eq!((config.workers, config.lease.as_secs()), (8, 30));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_allowed() {
+        for (name, value) in [
+            ("AUTOMATION_PORT", "abc"),
+            ("AUTOMATION_PORT", "65536"),
+            ("AUTOMATION_PORT", "-1"),
+            ("AUTOMATION_HOST", "localhost"),
+            ("AUTOMATION_AUTH", "basic"),
+            ("FRONTEND_URL", "*"),
+            ("FRONTEND_URL", "null"),
+            ("FRONTEND_URL", "http://a.example,http://b.example"),
+            ("FRONTEND_URL", "http://a.example/path"),
+            ("AUTOMATION_ALLOWED_HOSTS", "a.example:80"),
+            ("AUTOMATION_ALLOWED_HOSTS", "a.example,,b.example"),
+            ("AUTOMATION_TRUSTED_PROXIES", "10.0.0.0/99"),
+            ("AUTOMATION_RATE_LIMIT", "50"),
+            ("AUTOMATION_RATE_LIMIT", "0/15m"),
+            ("AUTOMATION_RATE_LIMIT", "50/0s"),
+            ("AUTOMATION_RATE_LIMIT", "no"),
+            ("NODE_ENV", "prod"),
+            ("DATABASE_URL", "automation.db"),
+            ("DATABASE_URL", "sqlite://"),
+            ("DATABASE_URL", "sqlite://x.db?mode=ro"),
+            ("AUTOMATION_DURABILITY", "off"),
+            ("AUTOMATION_WORKERS", "0"),
+            ("AUTOMATION_LEASE_SECONDS", "0"),
+            ("AUTOMATION_SHUTDOWN_SECONDS", "1h"),
+            ("AUTOMATION_SECRETS_PATH", "/nowhere/at/all"),
+            ("AUTOMATION_LOG", "a=b=c"),
+        ] {
+            let sentences = read(&[(name, value)]).expect_err(name);
+            let [sentence] = &sentences[..] else {
+                panic!("{sentences:?}")
+            };
+            assert!(
+                sentence.starts_with(&format!("{name} is {value:?} (from the environment), ")),
+                "{sentence}"
+            );
+            assert!(sentence.contains("allowed"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_at_once() {
+        let sentences = read(&[
+            ("AUTOMATION_PORT", "x"),
+            ("NODE_ENV", "y"),
+            ("DATABASE_URL", "z"),
+        ])
+        .unwrap_err();
+        assert_eq!(sentences.len(), 3, "{sentences:?}");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        let sentences =
+            read(&[("DATABASE_URL", "postgres://me:hunter2@db.example/x")]).unwrap_err();
+        let text = sentences.join("\n");
+        assert!(
+            text.contains("postgres://***@db.example/x") && text.contains("not supported yet"),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn databases_are_files_or_memory() {
+        for (url, file) in [
+            ("sqlite://a.db", "a.db"),
+            ("sqlite:///var/a.db", "/var/a.db"),
+            ("sqlite://data/a.db", "data/a.db"),
+        ] {
+            assert_eq!(
+                read(&[("DATABASE_URL", url)]).unwrap().database,
+                Database::Sqlite(PathBuf::from(file))
+            );
+        }
+        assert_eq!(
+            read(&[("DATABASE_URL", "memory:")]).unwrap().database,
+            Database::Memory
+        );
+    }
+
+    #[test]
+    fn a_network_is_opened_only_on_purpose() {
+        for host in ["0.0.0.0", "::", "192.0.2.1"] {
+            let sentences = read(&[("AUTOMATION_HOST", host)]).unwrap_err();
+            assert!(
+                sentences[0].contains("AUTOMATION_AUTH=none"),
+                "{sentences:?}"
+            );
+            assert!(read(&[("AUTOMATION_HOST", host), ("AUTOMATION_AUTH", "none")]).is_ok());
+        }
+        for host in ["127.0.0.1", "127.1.2.3", "::1"] {
+            assert!(read(&[("AUTOMATION_HOST", host)]).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_checked_and_never_shown() {
+        let sentences = read(&[
+            ("AUTOMATION_SECRET_SMTP-X", "hunter2"),
+            ("AUTOMATION_SECRET_PIN", "123"),
+        ])
+        .unwrap_err();
+        let text = sentences.join("\n");
+        assert!(
+            text.contains("AUTOMATION_SECRET_SMTP-X") && text.contains("AUTOMATION_SECRET_PIN"),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2") && !text.contains("123"), "{text}");
+        let config = read(&[("AUTOMATION_SECRET_SMTP_PASSWORD", "hunter2")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

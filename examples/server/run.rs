@@ -1,0 +1,142 @@
+//! The life of the server: build the engine, serve it, end in good order.
+
+use std::time::Duration;
+
+use automation_core::secret::Secrets;
+use automation_core::{Automation, MemoryStorage, ScriptRegistry, SqliteStorage};
+use automation_http::{ConnectionLimits, ROUTES, router, serve};
+use automation_py::PythonExecutor;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::{Config, Database};
+use crate::logging;
+use crate::signals::Signals;
+
+/// Time that answers get to be written after the last run has ended.
+const ANSWERS_MAX: Duration = Duration::from_secs(5);
+
+/// Serves until a signal asks for the end, and returns the exit code.
+///
+/// # Errors
+/// A sentence that says what could not be started or ended.
+pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
+    logging::start(&config.logs, &config.log_filter)?;
+    let mut signals =
+        Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
+    // First of all, so that a second server fails before it touches the first one's database.
+    let listener = bind(&config).await?;
+    let secrets = std::mem::take(&mut config.secrets);
+    let automation = build(&config, secrets).await?;
+    announce(&config, &listener, &automation).await;
+    tracing::info!(address = %config.address, database = %config.database, "listening");
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut limits = ConnectionLimits::default();
+    limits.trusted_proxies.clone_from(&config.trusted_proxies);
+    let app = router(automation.clone(), config.http);
+    let serving = tokio::spawn(serve(listener, app, limits, async {
+        let _ = stopped.await;
+    }));
+
+    let (signal, _) = signals.next().await;
+    let grace = config.shutdown_grace;
+    tracing::info!(signal, ?grace, "shutting down, runs get their time to end");
+    let ending = async {
+        let _ = stop.send(());
+        let ended = automation.shutdown(grace).await;
+        if tokio::time::timeout(ANSWERS_MAX, serving).await.is_err() {
+            tracing::warn!("some answers were not fetched");
+        }
+        ended.map_err(|error| format!("the shutdown was not clean: {error}"))
+    };
+    tokio::select! {
+        ended = ending => ended.map(|()| 0),
+        (signal, code) = signals.next() => {
+            tracing::warn!(signal, "ending at once, runs that are open are recorded as orphaned at the next start");
+            Ok(code)
+        }
+    }
+}
+
+async fn bind(config: &Config) -> Result<TcpListener, String> {
+    let address = config.address;
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("can't listen on {address}: {error}; AUTOMATION_HOST and AUTOMATION_PORT set another address"))
+}
+
+async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
+    let scripts =
+        ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
+    let executor = PythonExecutor::builder()
+        .python(&config.python)
+        .workers(config.workers)
+        .build()
+        .map_err(|error| format!("PYTHON_PATH is {:?}: {error}", config.python.display()))?;
+    let builder = Automation::builder()
+        .scripts(scripts)
+        .executor(executor)
+        .secrets(secrets)
+        .lease(config.lease);
+    let builder = match &config.database {
+        Database::Memory => builder.storage(MemoryStorage::default()),
+        Database::Sqlite(path) => {
+            let storage = SqliteStorage::builder(path)
+                .durability(config.durability)
+                .open()
+                .await;
+            builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
+        }
+    };
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// Tells whoever starts the server what it serves and on what.
+#[expect(
+    clippy::print_stdout,
+    reason = "this is for the person at the terminal, whatever the log filter says"
+)]
+async fn announce(config: &Config, listener: &TcpListener, automation: &Automation) {
+    let address = listener.local_addr().unwrap_or(config.address);
+    let python = automation.health().await.executor;
+    println!(
+        "automation-server {} listens on http://{address}",
+        env!("CARGO_PKG_VERSION")
+    );
+    println!(
+        "python    {}",
+        python.version.as_deref().unwrap_or("not available")
+    );
+    for (name, value) in &python.details {
+        println!("          {name}: {value}");
+    }
+    println!("database  {}", config.database);
+    announce_scripts(config, automation);
+    for (method, path) in ROUTES {
+        println!("route     {method:<5} {path}");
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "this is for the person at the terminal, whatever the log filter says"
+)]
+fn announce_scripts(config: &Config, automation: &Automation) {
+    let index = automation.scripts();
+    println!("scripts   {}", config.scripts.display());
+    for script in index.scripts() {
+        let category = script
+            .metadata()
+            .category
+            .as_deref()
+            .unwrap_or("manual only");
+        println!("          {} ({category})", script.name());
+    }
+    for invalid in index.invalid() {
+        println!("          {} is invalid", invalid.name);
+        for diagnostic in &invalid.diagnostics {
+            println!("            {diagnostic}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! How the server starts, what it refuses, and how it ends.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the functions that are marked as tests"
+)]
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::Folder;
+
+const SLEEPING: &str = r#"# /// script
+# [tool.automation]
+# description = "Sleeps"
+# [tool.automation.parameters.seconds]
+# type = "number"
+# required = true
+# ///
+import json, sys, time
+time.sleep(json.loads(sys.argv[1])["seconds"])
+print(json.dumps({"slept": True}))
+"#;
+
+/// Runs a server that is expected not to start; returns its exit code and what it says.
+fn refused(folder: &Folder, configure: impl FnOnce(&mut Command)) -> (Option<i32>, String) {
+    let mut command = folder.command();
+    configure(&mut command);
+    let output = command.output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_wrong_value_ends_the_start_with_a_sentence() {
+    let folder = Folder::new();
+    let (code, text) = refused(&folder, |command| {
+        command
+            .env("AUTOMATION_PORT", "x")
+            .env("AUTOMATION_HOST", "0.0.0.0")
+            .args(["--rate-limit", "never"]);
+    });
+    assert_eq!(code, Some(2), "{text}");
+    for part in [
+        "AUTOMATION_PORT is \"x\" (from the environment)",
+        "AUTOMATION_HOST is \"0.0.0.0\" (from the environment)",
+        "AUTOMATION_RATE_LIMIT is \"never\" (given by --rate-limit)",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    folder.write(".env", "NODE_ENV=staging\n");
+    let (code, text) = refused(&folder, |_| {});
+    assert_eq!(code, Some(2));
+    assert!(
+        text.contains("NODE_ENV is \"staging\" (from .env), "),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_not_there_ends_the_start_with_a_sentence() {
+    let folder = Folder::new();
+    for (variable, value) in [
+        ("SCRIPTS_PATH", "/nowhere/scripts"),
+        ("PYTHON_PATH", "/nowhere/python3"),
+        ("DATABASE_URL", "sqlite:///nowhere/x.db"),
+        ("LOGS_PATH", "/proc/nowhere"),
+    ] {
+        let (code, text) = refused(&folder, |command| {
+            command.env(variable, value);
+        });
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            text.contains(variable) && text.contains("nowhere"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said_to_be_so() {
+    let folder = Folder::new();
+    let server = folder.start(|_| {});
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    let (code, text) = refused(&folder, |command| {
+        command.args(["--port", port]);
+    });
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains(server.address()) && text.contains("AUTOMATION_PORT"),
+        "{text}"
+    );
+}
+
+#[test]
+fn it_tells_what_it_serves() {
+    let folder = Folder::new();
+    folder.write("scripts/sleeping.py", SLEEPING);
+    folder.write("scripts/broken.py", "def f(:\n");
+    folder.write(
+        ".env",
+        "AUTOMATION_SECRET_TOKEN=hunter2-hunter2\nFRONTEND_URL=http://desk.example\n",
+    );
+    let server = folder.start(|_| {});
+    server.signal("TERM");
+    let (status, text) = server.wait(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0));
+    for part in [
+        "Python 3.",
+        "SQLite file automation.db",
+        "sleeping.py (manual only)",
+        "broken.py is invalid",
+        "broken.py:1",
+        "POST  /api/automation/execute",
+        "GET   /health",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(
+        folder.path("logs").read_dir().unwrap().next().is_some(),
+        "there is a log file"
+    );
+}
+
+#[test]
+fn runs_end_within_the_grace_and_are_answered() {
+    for signal in ["TERM", "INT"] {
+        let folder = Folder::new();
+        folder.write("scripts/sleeping.py", SLEEPING);
+        let server = folder.start(|_| {});
+        let client = server.client();
+        let body = json!({"script_name": "sleeping.py", "parameters": {"seconds": 1}});
+        let run = std::thread::spawn(move || client.post("manual", &body));
+        std::thread::sleep(Duration::from_millis(400));
+        server.signal(signal);
+        let answer = run.join().unwrap();
+        assert_eq!(answer.data()["parsed_output"], json!({"slept": true}));
+        assert_eq!(
+            server.wait(Duration::from_secs(10)).0.code(),
+            Some(0),
+            "{signal}"
+        );
+    }
+}
+
+#[test]
+fn runs_beyond_the_grace_are_ended_and_recorded() {
+    let folder = Folder::new();
+    folder.write("scripts/sleeping.py", SLEEPING);
+    let server = folder.start(|command| {
+        command.env("AUTOMATION_SHUTDOWN_SECONDS", "1");
+    });
+    let client = server.client();
+    let body =
+        json!({"script_name": "sleeping.py", "parameters": {"seconds": 120}, "ticket_id": "T-1"});
+    let run = std::thread::spawn(move || client.post("manual", &body));
+    std::thread::sleep(Duration::from_millis(400));
+    let began = Instant::now();
+    server.signal("TERM");
+    let answer = run.join().unwrap();
+    assert_eq!(
+        (&answer.data()["success"], &answer.data()["reason"]),
+        (&json!(false), &json!("shutdown")),
+        "{answer:?}"
+    );
+    assert_eq!(server.wait(Duration::from_secs(20)).0.code(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    let server = folder.start(|_| {});
+    let rows = server.client().get("/api/automation/logs/T-1");
+    assert_eq!(rows.data()[0]["reason"], "shutdown");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = Folder::new();
+    folder.write("scripts/sleeping.py", SLEEPING);
+    let server = folder.start(|_| {});
+    let client = server.client();
+    let body =
+        json!({"script_name": "sleeping.py", "parameters": {"seconds": 120}, "ticket_id": "T-1"});
+    let run = std::thread::spawn(move || client.try_post("manual", &body).is_err());
+    std::thread::sleep(Duration::from_millis(400));
+    server.signal("TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(5)).0.code(), Some(143));
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(run.join().unwrap(), "the open request has no answer");
+    let server = folder.start(|_| {});
+    std::thread::sleep(Duration::from_millis(500));
+    let rows = server.client().get("/api/automation/logs/T-1");
+    assert_eq!(
+        (&rows.data()[0]["status"], &rows.data()[0]["reason"]),
+        (&json!("failed"), &json!("orphaned"))
+    );
+}
+
+#[test]
+fn the_same_database_is_not_opened_twice() {
+    let folder = Folder::new();
+    let _server = folder.start(|_| {});
+    let (code, text) = refused(&folder, |_| {});
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("DATABASE_URL"), "{text}");
+}
