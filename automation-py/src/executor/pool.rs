@@ -195,7 +195,6 @@ impl Pool {
         let refused = if state.workers.is_empty() {
             std::mem::take(&mut state.queue)
         } else {
-            state.wake_drainer();
             VecDeque::new()
         };
         let quarantined = state.quarantined;
