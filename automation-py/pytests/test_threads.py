@@ -159,13 +159,37 @@ def test_a_forked_child_can_not_use_its_parents_handle(helpdesk: Automation) -> 
 
 
 @forks
-def test_a_forked_child_may_have_a_handle_of_its_own(helpdesk: Automation, folder: Path) -> None:
-    def work() -> str:
-        with Automation(folder, workers=1) as own:
-            return own.manual("hello.py").status
+def test_a_fork_with_an_open_handle_is_refused_another(helpdesk: Automation, folder: Path) -> None:
+    for _ in range(2):
+        answer = in_child(lambda: repr(Automation(folder)))
+        assert answer.startswith("UnsupportedError(") and "shut it down before the fork" in answer
+    assert Automation(folder, workers=1).manual("hello.py").status == "completed"
 
-    assert in_child(work) == "completed"
-    assert helpdesk.manual("hello.py").status == "completed"
+
+def test_after_a_shutdown_a_fork_may_have_a_handle(folder: Path) -> None:
+    done = python(
+        """
+        import os, sys, warnings
+        from automation import Automation
+
+        warnings.simplefilter("ignore")
+
+        def run():
+            with Automation(sys.argv[1], workers=1) as helpdesk:
+                assert helpdesk.manual("hello.py").status == "completed"
+
+        run()
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                run()
+                sys.exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        run()
+        """,
+        folder,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_handles_share_nothing(

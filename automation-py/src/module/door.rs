@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use tokio::runtime::Handle;
 
+use super::fork::Opened;
 use super::url::StorageUrl;
 use super::{errors, runtime};
 use crate::PythonExecutor;
@@ -64,21 +65,22 @@ fn refused(error: BuildError) -> Error {
     }
 }
 
-/// An engine, and the process whose threads drive it.
+/// An open engine.
 pub(super) struct Door {
     automation: Automation,
-    process: u32,
+    opened: Arc<Opened>,
 }
 
 impl Door {
     /// Opens an engine. It is shut down at the end of the interpreter, unless it was before.
     pub(super) fn open(py: Python<'_>, settings: Settings) -> PyResult<Arc<Self>> {
+        let opened = Opened::new().map_err(|error| errors::exception(py, &error))?;
         let opening = async {
             let automation = settings.build().await?;
             // Made here, so that the engine ends when nobody waits for it any more.
             Ok(Self {
                 automation,
-                process: std::process::id(),
+                opened: Arc::new(opened),
             })
         };
         let door = runtime::block(py, opening)?.map_err(|error| errors::exception(py, &error))?;
@@ -102,49 +104,48 @@ impl Door {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        if self.process != std::process::id() {
-            let error = Error::Unsupported {
-                what:
-                    "this handle was made before the process was forked: make one in each process"
-                        .to_owned(),
-            };
-            return Err(errors::exception(py, &error));
-        }
-        let answer = runtime::block(py, verb(self.automation.clone()))?;
-        answer.map_err(|error| errors::exception(py, &error))
+        let asked = match self.opened.check() {
+            Ok(()) => runtime::block(py, verb(self.automation.clone()))?,
+            Err(error) => Err(error),
+        };
+        asked.map_err(|error| errors::exception(py, &error))
     }
 
     /// Shuts the engine down, and waits for that.
     pub(super) fn shut_down(&self, py: Python<'_>, grace: Duration) -> PyResult<()> {
-        self.ask(py, move |automation| async move {
-            automation.shutdown(grace).await
-        })
+        let opened = Arc::clone(&self.opened);
+        self.ask(py, move |automation| shut_down(automation, grace, opened))
     }
+}
+
+async fn shut_down(automation: Automation, grace: Duration, opened: Arc<Opened>) -> Result<()> {
+    let ended = automation.shutdown(grace).await;
+    opened.close();
+    ended
 }
 
 impl Drop for Door {
     /// Never waits: this is the thread that happened to drop the last reference, and it holds the GIL.
     fn drop(&mut self) {
         let automation = self.automation.clone();
-        if self.process != std::process::id() {
+        if !self.opened.is_here() {
             // A forked child has none of the threads that dropping the engine would wait for.
             std::mem::forget(automation);
         } else if let Ok(runtime) = runtime::runtime() {
-            runtime.spawn(async move { automation.shutdown(SHUTDOWN_GRACE).await });
+            let opened = Arc::clone(&self.opened);
+            runtime.spawn(shut_down(automation, SHUTDOWN_GRACE, opened));
         }
     }
 }
 
 /// Threads that still run scripts when the interpreter ends would bring the process down with it.
 fn shut_down_at_exit(py: Python<'_>, door: Weak<Door>) -> PyResult<()> {
-    let process = std::process::id();
-    let shut_down =
-        PyCFunction::new_closure(py, None, None, move |arguments, _| match door.upgrade() {
-            Some(door) if process == std::process::id() => {
-                door.shut_down(arguments.py(), Duration::ZERO)
-            }
-            _ => Ok(()),
-        })?;
+    let shut_down = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+        let door = door.upgrade().filter(|door| door.opened.is_here());
+        door.map_or(Ok(()), |door| {
+            door.shut_down(arguments.py(), Duration::ZERO)
+        })
+    })?;
     py.import("atexit")?
         .call_method1("register", (shut_down,))?;
     Ok(())

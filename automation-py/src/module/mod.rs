@@ -8,6 +8,7 @@ mod door;
 mod errors;
 mod execution;
 mod fields;
+mod fork;
 mod page;
 mod runtime;
 mod script;
