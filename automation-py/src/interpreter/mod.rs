@@ -41,6 +41,10 @@ impl Interpreter {
     /// Returns the running interpreter, and starts it if there is none: as `python`, or as the interpreter that
     /// this crate was built with.
     pub(crate) fn start(python: Option<&Path>) -> Result<Arc<Self>, ExecutorError> {
+        without_gil(|| Self::start_detached(python))
+    }
+
+    fn start_detached(python: Option<&Path>) -> Result<Arc<Self>, ExecutorError> {
         let mut current = INTERPRETER.lock();
         if let Some(interpreter) = &*current {
             if let Some(python) = python {
@@ -105,6 +109,15 @@ impl Interpreter {
     }
 }
 
+/// Calls `f` with the GIL released, if this thread may hold it: what waits for other threads of ours must not.
+pub(crate) fn without_gil<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    if ffi::is_initialized() {
+        Python::attach(|py| py.detach(f))
+    } else {
+        f()
+    }
+}
+
 /// Starts Python on a thread that stays: it is Python's main thread for as long as the process lives.
 fn embed(python: Option<&Path>) -> Result<Interpreter, ExecutorError> {
     let requested = python.map_or_else(default_python, Path::to_owned);
@@ -117,9 +130,12 @@ fn embed(python: Option<&Path>) -> Result<Interpreter, ExecutorError> {
         .spawn(move || {
             let started = ffi::initialize(&probe.executable).map_err(start_error);
             let installed = started.and_then(|()| Python::attach(|py| install(py, false)));
-            let stays = installed.is_ok();
+            let failed = installed.is_err();
             let _ = sender.send(installed);
-            while stays {
+            if failed {
+                return;
+            }
+            loop {
                 thread::park();
             }
         })
