@@ -50,7 +50,8 @@ impl Automation {
     ///
     /// # Errors
     /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`, `invalid_parameters`,
-    /// `overloaded`, `closed`, `storage`, `executor`. A script that ran and failed is `Ok`.
+    /// `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`,
+    /// `executor`. A script that ran and failed is `Ok`.
     ///
     /// # Cancel safety
     /// Dropping the future detaches from the run, which goes on.
@@ -61,8 +62,9 @@ impl Automation {
     /// Runs a script by its name, and waits for its end.
     ///
     /// # Errors
-    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `overloaded`,
-    /// `closed`, `storage`, `executor`. A script that ran and failed is `Ok`.
+    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `unsupported` when the
+    /// script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`, `executor`. A script
+    /// that ran and failed is `Ok`.
     ///
     /// # Cancel safety
     /// Dropping the future detaches from the run, which goes on.
@@ -174,7 +176,8 @@ impl Automation {
     /// Refuses further runs, waits up to `grace` for the present ones, cancels the rest, and closes the storage.
     ///
     /// # Errors
-    /// Kinds `storage`, `executor`: what was accepted is recorded all the same, or found at the next start.
+    /// Kind `executor`, with everything that went wrong: what was accepted is recorded all the same, or found at
+    /// the next start, and the storage is released. A second call gets the answer of the first.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
         self.engine.shutdown(grace).await
     }
@@ -186,6 +189,8 @@ impl Automation {
 pub struct Health {
     /// The executor.
     pub executor: ExecutorHealth,
+    /// The isolated executor, where there is one.
+    pub isolated_executor: Option<ExecutorHealth>,
     /// Where the storage keeps its data; `None` when it does not answer.
     pub storage: Option<String>,
     /// Why the storage does not answer.
@@ -202,6 +207,10 @@ impl Health {
     /// Returns whether runs can be accepted and executed now.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
-        self.accepting && self.executor.available && self.storage.is_some()
+        let isolated = match &self.isolated_executor {
+            Some(isolated) => isolated.available,
+            None => true,
+        };
+        self.accepting && self.executor.available && isolated && self.storage.is_some()
     }
 }

@@ -162,19 +162,23 @@ impl Default for Settings {
 
 impl Settings {
     fn check(&self) -> Result<(), BuildError> {
-        if self.executions_max == 0 {
-            return Err(BuildError::Setting {
-                setting: "executions_max",
-                value: "0".to_owned(),
-                expected: "at least 1 is needed",
-            });
+        let setting = |setting, value: String, expected| {
+            Err(BuildError::Setting {
+                setting,
+                value,
+                expected,
+            })
+        };
+        if !(1..=limits::EXECUTIONS_MAX_MAX).contains(&self.executions_max) {
+            let expected = "1 to 100000 are allowed";
+            return setting("executions_max", self.executions_max.to_string(), expected);
         }
-        if self.lease < Duration::from_secs(1) {
-            return Err(BuildError::Setting {
-                setting: "lease",
-                value: format!("{:?}", self.lease),
-                expected: "at least 1s is needed",
-            });
+        if !(Duration::from_secs(1)..=limits::LEASE_MAX).contains(&self.lease) {
+            return setting(
+                "lease",
+                format!("{:?}", self.lease),
+                "1 second to 24 hours are allowed",
+            );
         }
         Ok(())
     }

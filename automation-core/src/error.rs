@@ -127,10 +127,28 @@ pub enum Error {
     Closed,
     /// The storage could not do its part.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// The executor could not do its part.
     #[error(transparent)]
-    Executor(#[from] ExecutorError),
+    Executor(ExecutorError),
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Closed => Self::Closed,
+            other => Self::Storage(other),
+        }
+    }
+}
+
+impl From<ExecutorError> for Error {
+    fn from(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::Closed => Self::Closed,
+            other => Self::Executor(other),
+        }
+    }
 }
 
 impl Error {

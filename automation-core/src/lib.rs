@@ -42,7 +42,7 @@ pub use request::{
 };
 pub use script::{Script, ScriptRegistry};
 pub use secret::SecretSource;
-pub use stats::{ScriptStats, Stats};
+pub use stats::{Histogram, ScriptStats, Stats};
 pub use status::Status;
 #[cfg(feature = "sqlite")]
 pub use storage::{Durability, SqliteStorage};

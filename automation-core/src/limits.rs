@@ -47,6 +47,8 @@ pub const RECENT_MAX: usize = 10;
 
 /// Events (log lines, progress) recorded for one run; later ones are counted and dropped.
 pub const EVENTS_MAX: usize = 10_000;
+/// Journal entries of one run: each is an act that can be undone.
+pub const JOURNAL_ENTRIES_MAX: usize = 10_000;
 /// Longest text of one event in bytes; the rest is cut.
 pub const EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Shortest secret that is redacted: masking shorter ones would shred ordinary text.
@@ -54,6 +56,10 @@ pub const SECRET_BYTES_MIN: usize = 4;
 /// Shortest line of a secret with several lines that is redacted by itself, for the same reason.
 pub const SECRET_LINE_BYTES_MIN: usize = 8;
 
+/// Most runs that may be dispatched at once, whatever the builder is told: each holds its output in memory.
+pub const EXECUTIONS_MAX_MAX: usize = 100_000;
+/// Longest lease: what a crash left open stays open for as long.
+pub const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time for which an instance's runs are its own without a renewal.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// Time that runs get to end when the handle is shut down.

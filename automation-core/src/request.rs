@@ -138,7 +138,7 @@ impl ExecuteRequest {
 }
 
 /// Asks for a script by its name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ManualRequest {
     /// The script's name, for instance `disk_cleanup.py`.
@@ -151,6 +151,17 @@ pub struct ManualRequest {
     pub actor: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
+}
+
+impl fmt::Debug for ManualRequest {
+    // Parameters may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualRequest")
+            .field("script_name", &self.script_name)
+            .field("ticket_id", &self.ticket_id)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ManualRequest {
@@ -166,7 +177,7 @@ impl ManualRequest {
         }
     }
 
-    /// Sets the parameters; anything but an object is refused by the verb.
+    /// Sets the parameters; the verb validates them against the script's schema.
     #[must_use]
     pub fn with_parameters(mut self, parameters: Map<String, Value>) -> Self {
         self.parameters = parameters;
@@ -197,7 +208,6 @@ impl ManualRequest {
 
 /// Asks for a dry run through the whole path.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
 pub struct TestRequest {
     /// The script; by default the first that has a `dry_run` parameter.
     pub script_name: Option<String>,
@@ -207,7 +217,6 @@ pub struct TestRequest {
 
 /// Which of a ticket's executions are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct LogsQuery {
     /// The ticket.
     pub ticket_id: String,
@@ -271,7 +280,6 @@ impl Route {
 
 /// Which statistics are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub struct StatsQuery {
     /// Whose executions; the handle sets its own.
     pub tenant_id: TenantId,

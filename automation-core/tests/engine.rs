@@ -1,4 +1,9 @@
 //! The engine's promises, with functions as scripts and executions in memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test fails as the test does"
+)]
 
 use std::future::pending;
 use std::sync::Arc;
@@ -623,73 +628,95 @@ fn left_open(status: Status, holder: Option<&str>, lease_in: Duration) -> Execut
 #[tokio::test]
 async fn p5_what_an_earlier_process_left_open_is_ended() {
     let far = Duration::from_secs(4_000_000_000);
-    for exclusive in [true, false] {
-        let inner = memory();
-        let storage: Arc<dyn Storage> = if exclusive {
-            Arc::clone(&inner)
-        } else {
-            Arc::new(FaultyStorage::shared(Arc::clone(&inner)))
-        };
-        let rows = [
-            left_open(Status::Starting, Some("other"), Duration::from_secs(1)),
-            left_open(Status::Running, Some("other"), Duration::from_secs(1)),
-            left_open(Status::Running, Some("other"), far),
-            left_open(Status::Starting, None, far),
-        ];
-        for row in &rows {
-            inner
-                .commit(vec![Write::Insert(Box::new(row.clone()))])
-                .await
-                .remove(0)
-                .unwrap();
-        }
-        let _automation = builder(counting(&Arc::default()), &storage)
-            .build()
-            .unwrap();
-        let look = async |row: &Execution| {
-            let row = inner.get(&TenantId::default(), row.id).await.unwrap();
-            (row.status, row.reason)
-        };
-        until(async || (look(&rows[1]).await.0 == Status::Failed).then_some(())).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(
-            look(&rows[0]).await,
-            (Status::Failed, Some(Reason::NotStarted))
-        );
-        assert_eq!(
-            look(&rows[1]).await,
-            (Status::Failed, Some(Reason::Orphaned))
-        );
-        let held = if exclusive {
-            (Status::Failed, Some(Reason::Orphaned))
-        } else {
-            (Status::Running, None)
-        };
-        assert_eq!(
-            look(&rows[2]).await,
-            held,
-            "a lease counts only where others can hold one"
-        );
-        assert_eq!(
-            look(&rows[3]).await,
-            (Status::Starting, None),
-            "a row that waits holds no lease"
-        );
-    }
+    let storage = memory();
+    let rows = [
+        left_open(Status::Starting, Some("other"), Duration::from_secs(1)),
+        left_open(Status::Running, Some("other"), Duration::from_secs(1)),
+        left_open(Status::Running, Some("other"), far),
+        left_open(Status::Starting, None, far),
+    ];
+    insert_all(&storage, &rows).await;
+    let _automation = builder(counting(&Arc::default()), &storage)
+        .build()
+        .unwrap();
+    until(async || (look(&storage, &rows[1]).await.0 == Status::Failed).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(
+        look(&storage, &rows[0]).await,
+        (Status::Failed, Some(Reason::NotStarted))
+    );
+    assert_eq!(
+        look(&storage, &rows[1]).await,
+        (Status::Failed, Some(Reason::Orphaned))
+    );
+    assert_eq!(
+        look(&storage, &rows[2]).await,
+        (Status::Running, None),
+        "its holder lives"
+    );
+    assert_eq!(
+        look(&storage, &rows[3]).await,
+        (Status::Starting, None),
+        "a row that waits holds no lease"
+    );
 }
 
 #[tokio::test]
-async fn leases_are_renewed_while_a_run_goes_on() {
-    let (inner, release) = (memory(), Arc::new(Notify::new()));
-    let storage: Arc<dyn Storage> = Arc::new(FaultyStorage::shared(Arc::clone(&inner)));
+async fn p5_sqlite_recovers_at_once_whatever_the_leases_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.db");
+    let far = Duration::from_secs(4_000_000_000);
+    let rows = [
+        left_open(Status::Running, Some("other"), far),
+        left_open(Status::Starting, None, far),
+    ];
+    let earlier = SqliteStorage::open(&file).await.unwrap();
+    let earlier: Arc<dyn Storage> = Arc::new(earlier);
+    insert_all(&earlier, &rows).await;
+    earlier.close().await.unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&file).await.unwrap());
+    let _automation = builder(counting(&Arc::default()), &storage)
+        .build()
+        .unwrap();
+    until(async || (look(&storage, &rows[0]).await.0 == Status::Failed).then_some(())).await;
+    assert_eq!(
+        look(&storage, &rows[0]).await,
+        (Status::Failed, Some(Reason::Orphaned))
+    );
+    assert_eq!(
+        look(&storage, &rows[1]).await,
+        (Status::Starting, None),
+        "a row that waits holds no lease"
+    );
+}
+
+async fn insert_all(storage: &Arc<dyn Storage>, rows: &[Execution]) {
+    for row in rows {
+        storage
+            .commit(vec![Write::Insert(Box::new(row.clone()))])
+            .await
+            .remove(0)
+            .unwrap();
+    }
+}
+
+async fn look(storage: &Arc<dyn Storage>, row: &Execution) -> (Status, Option<Reason>) {
+    let row = storage.get(&TenantId::default(), row.id).await.unwrap();
+    (row.status, row.reason)
+}
+
+#[tokio::test]
+async fn two_engines_on_one_storage_leave_each_others_runs_alone_and_renew_their_leases() {
+    let (storage, release) = (memory(), Arc::new(Notify::new()));
+    let lease = Duration::from_secs(1);
     let automation = builder(holding(&release), &storage)
-        .lease(Duration::from_secs(1))
+        .lease(lease)
         .build()
         .unwrap();
     tokio::spawn(async move { automation.manual(ManualRequest::new("plain.py")).await });
-    let first = until(async || all(&inner).await.pop()).await;
+    let first = until(async || all(&storage).await.pop()).await;
     let other = builder(counting(&Arc::default()), &storage)
-        .lease(Duration::from_secs(1))
+        .lease(lease)
         .build()
         .unwrap();
     tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -700,6 +727,146 @@ async fn leases_are_renewed_while_a_run_goes_on() {
         "the other instance leaves it alone"
     );
     assert!(row.lease_until > first.lease_until);
+}
+
+/// An executor that reports a run that it could not stop.
+fn unstoppable(ending: Ending) -> FnExecutor {
+    FnExecutor::new(move |_| {
+        let mut outcome = Outcome::new(ending.clone());
+        outcome.still_running = true;
+        async { outcome }
+    })
+}
+
+#[tokio::test]
+async fn p6_what_could_not_be_stopped_is_never_called_cancelled() {
+    for ending in [
+        Ending::Cancelled,
+        Ending::Failed(Failure::new(
+            Reason::CancelledByRequest,
+            "its thread is given up",
+        )),
+        Ending::Failed(Failure::new(Reason::Timeout, "timed out")),
+    ] {
+        let storage = memory();
+        let automation = builder(unstoppable(ending.clone()), &storage)
+            .build()
+            .unwrap();
+        let execution = automation
+            .manual(ManualRequest::new("plain.py"))
+            .await
+            .unwrap();
+        assert_eq!(execution.status, Status::Failed, "{ending:?}");
+        assert!(execution.still_running);
+        let timed_out =
+            matches!(&ending, Ending::Failed(failure) if failure.reason == Reason::Timeout);
+        let reason = if timed_out {
+            Reason::Timeout
+        } else {
+            Reason::CancelledByRequest
+        };
+        assert_eq!(execution.reason, Some(reason));
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_task_is_gone_is_ended() {
+    let storage = memory();
+    // The third commit is the row's; its answer is lost, and so is the look at the row.
+    let faulty = FaultyStorage::new(Arc::clone(&storage), 3, Fault::AnswerLost).for_calls(2);
+    let faulty: Arc<dyn Storage> = Arc::new(faulty);
+    let count = Arc::new(AtomicUsize::new(0));
+    let automation = builder(counting(&count), &faulty)
+        .lease(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let error = automation
+        .manual(ManualRequest::new("plain.py"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage);
+    assert_eq!(
+        count.load(Ordering::SeqCst),
+        0,
+        "what is refused does not run"
+    );
+    let row = until(async || all(&storage).await.pop()).await;
+    until(async || (look(&storage, &row).await.0 == Status::Failed).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_script_that_needs_an_approval_does_not_run_without_one() {
+    let source =
+        b"# /// script\n# [tool.automation]\n# category = \"Danger\"\n# risk = \"high\"\n# ///\n";
+    let script = Script::parse("danger.py", source).unwrap();
+    let automation = Automation::builder()
+        .scripts(ScriptRegistry::from_scripts([script]))
+        .executor(counting(&Arc::default()))
+        .build()
+        .unwrap();
+    let error = automation
+        .manual(ManualRequest::new("danger.py"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.to_string().contains("danger.py") && error.to_string().contains("approval"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn values_beyond_the_json_profile_are_refused_at_the_door() {
+    let storage = memory();
+    let automation = builder(counting(&Arc::default()), &storage)
+        .build()
+        .unwrap();
+    let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
+    let ticket = Ticket::new("T-1").with("deep", deep.clone());
+    let request = ExecuteRequest::new(ticket, Classification::new("Device Slow"));
+    let error = automation.execute(request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert!(
+        error.problems()[0].pointer.starts_with("/ticket/deep/0"),
+        "{error}"
+    );
+    let parameters = Map::from_iter([("min_free_space_gb".to_owned(), deep)]);
+    let request = ManualRequest::new("disk.py").with_parameters(parameters);
+    assert_eq!(
+        automation.manual(request).await.unwrap_err().kind(),
+        ErrorKind::InvalidParameters
+    );
+}
+
+#[tokio::test]
+async fn a_secret_at_the_cut_of_a_long_line_is_masked_too() {
+    let storage = memory();
+    let executor = FnExecutor::new(|invocation: Invocation| async move {
+        let token = invocation.host.secret("api_token").unwrap();
+        let text = format!("{}{}", "x".repeat(16 * 1024 - 5), token.expose());
+        invocation.host.emit(RunEvent::Log { text });
+        printing("")
+    });
+    let secrets = Secrets::new().with("API_TOKEN", Secret::new("token-8765"));
+    let automation = builder(executor, &storage)
+        .secrets(secrets)
+        .build()
+        .unwrap();
+    let execution = automation
+        .manual(ManualRequest::new("plain.py"))
+        .await
+        .unwrap();
+    let events = storage
+        .events(&TenantId::default(), execution.id, &Page::default())
+        .await
+        .unwrap();
+    assert!(
+        events.items[0].data["text"]
+            .as_str()
+            .unwrap()
+            .ends_with("x***")
+    );
 }
 
 #[tokio::test]
@@ -879,25 +1046,33 @@ async fn bad_requests_name_the_thing() {
 
 #[tokio::test]
 async fn tenants_do_not_see_each_other() {
-    let storage = memory();
-    let automation = builder(counting(&Arc::default()), &storage)
-        .build()
-        .unwrap();
+    let (storage, release) = (memory(), Arc::new(Notify::new()));
+    let automation = builder(holding(&release), &storage).build().unwrap();
     let other = automation.for_tenant(TenantId::new("other"));
-    let execution = other.execute(ticket_request()).await.unwrap();
+    let caller = other.clone();
+    let run = tokio::spawn(async move { caller.execute(ticket_request()).await });
+    let everybody = ExecutionQuery::default();
+    let id = until(async || {
+        let rows = storage.list(&everybody, &Page::default()).await.unwrap();
+        rows.items.first().map(|row| row.id)
+    })
+    .await;
     assert_eq!(
-        automation.get(execution.id).await.unwrap_err().kind(),
+        automation.get(id).await.unwrap_err().kind(),
         ErrorKind::ExecutionNotFound
     );
     assert_eq!(
-        automation
-            .cancel(execution.id, None)
-            .await
-            .unwrap_err()
-            .kind(),
+        automation.cancel(id, None).await.unwrap_err().kind(),
         ErrorKind::ExecutionNotFound
     );
-    assert!(automation.watch(execution.id).await.is_err());
+    assert!(automation.watch(id).await.is_err());
+    release.notify_one();
+    let execution = run.await.unwrap().unwrap();
+    assert_eq!(
+        execution.status,
+        Status::Completed,
+        "nobody else's cancel reached it"
+    );
     assert_eq!(
         automation
             .stats(StatsQuery::default())
@@ -907,7 +1082,7 @@ async fn tenants_do_not_see_each_other() {
             .total,
         0
     );
-    assert_eq!(other.get(execution.id).await.unwrap(), execution);
+    assert_eq!(other.get(id).await.unwrap(), execution);
 }
 
 #[test]
@@ -938,10 +1113,12 @@ fn configuration_errors_surface_in_build() {
     };
     assert_eq!(
         build(full().executions_max(0)),
-        "executions_max is 0, at least 1 is needed"
+        "executions_max is 0, 1 to 100000 are allowed"
     );
+    assert!(build(full().executions_max(usize::MAX)).ends_with("1 to 100000 are allowed"));
+    assert!(build(full().lease(Duration::MAX)).ends_with("1 second to 24 hours are allowed"));
     assert_eq!(
         build(full().lease(Duration::ZERO)),
-        "lease is 0ns, at least 1s is needed"
+        "lease is 0ns, 1 second to 24 hours are allowed"
     );
 }

@@ -17,9 +17,7 @@ impl Fixture for Memory {
     }
 
     fn expected_capabilities(&self) -> StorageCapabilities {
-        let mut capabilities = StorageCapabilities::default();
-        capabilities.exclusive = true;
-        capabilities
+        StorageCapabilities::default()
     }
 }
 

@@ -154,6 +154,15 @@ def install_modules():
     sys.modules["__automation__"] = RunModule("__automation__")
 
 
+def mark_initialized():
+    """Spares `import sys` and its like an exception that CPython raises and swallows each time: it looks for a
+    mark that the modules of its own start lack."""
+    for module in list(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and not hasattr(spec, "_initializing"):
+            spec._initializing = False
+
+
 def call_exit_functions():
     """Calls what the script registered, last first, as the interpreter does when it ends."""
     functions = exit_functions()

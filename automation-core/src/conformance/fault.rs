@@ -30,7 +30,6 @@ pub struct FaultyStorage {
     fails_at: usize,
     fails_for: usize,
     calls: AtomicUsize,
-    shared: bool,
 }
 
 impl FaultyStorage {
@@ -43,7 +42,6 @@ impl FaultyStorage {
             fails_at,
             fails_for: 1,
             calls: AtomicUsize::new(0),
-            shared: false,
         }
     }
 
@@ -52,15 +50,6 @@ impl FaultyStorage {
     pub const fn for_calls(mut self, calls: usize) -> Self {
         self.fails_for = calls;
         self
-    }
-
-    /// Lets nothing fail, and says that other processes may use the storage too.
-    #[must_use]
-    pub fn shared(inner: Arc<dyn Storage>) -> Self {
-        Self {
-            shared: true,
-            ..Self::new(inner, usize::MAX, Fault::Refused)
-        }
     }
 
     /// Returns whether the fault has happened.
@@ -104,11 +93,7 @@ fn errors(fault: Fault, count: usize) -> Vec<Result<Applied, WriteError>> {
 #[async_trait]
 impl Storage for FaultyStorage {
     fn capabilities(&self) -> StorageCapabilities {
-        let capabilities = self.inner.capabilities();
-        StorageCapabilities {
-            exclusive: capabilities.exclusive && !self.shared,
-            ..capabilities
-        }
+        self.inner.capabilities()
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Applied, WriteError>> {

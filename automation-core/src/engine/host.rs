@@ -1,7 +1,7 @@
 //! What a script talks to while it runs, and what the engine knows of a run in progress.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 
 use super::exact_now;
-use super::watch::Update;
 use crate::clock::Clock;
-use crate::execution::{Event, EventKind, Execution, ExecutionId, TenantId};
+use crate::execution::{Event, EventKind, ExecutionId, TenantId};
 use crate::executor::{CancelToken, RunEvent, RunHost};
-use crate::limits;
 use crate::redact::Redactor;
 use crate::secret::{Secret, SecretError, SecretSource};
 use crate::storage::{Storage, StorageError, Write, WriteError};
+use crate::{json, limits};
 
-/// Updates that a slow watcher may be behind before it has to read the storage again.
-const UPDATES_MAX: usize = 256;
-/// Pending events that are recorded without waiting for more.
-const FLUSH_EVENTS: usize = 64;
+/// Events that a slow watcher may be behind before it has to read the storage again.
+const EVENTS_BEHIND_MAX: usize = 256;
 /// How long a pending event waits for more before it is recorded.
 const FLUSH_DELAY: Duration = Duration::from_millis(200);
 
@@ -45,8 +42,26 @@ pub(super) struct LiveRun {
     tenant: TenantId,
     cancel: CancelToken,
     stop: OnceLock<Stop>,
-    updates: OnceLock<broadcast::Sender<Update>>,
-    ended: OnceLock<()>,
+    feed: Mutex<Feed>,
+}
+
+/// The events of a run on their way to the storage and to those who follow the run.
+#[derive(Debug, Default)]
+struct Feed {
+    /// Kept until the storage has them, so that whoever begins to follow misses none.
+    unrecorded: Vec<Event>,
+    /// Exists only while somebody follows.
+    watchers: Option<broadcast::Sender<Event>>,
+    is_over: bool,
+}
+
+/// What a follower begins with.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// Events that the storage may not have yet.
+    pub(super) unrecorded: Vec<Event>,
+    /// The events that follow; closes at the run's end.
+    pub(super) live: broadcast::Receiver<Event>,
 }
 
 impl LiveRun {
@@ -55,8 +70,7 @@ impl LiveRun {
             tenant,
             cancel: CancelToken::new(),
             stop: OnceLock::new(),
-            updates: OnceLock::new(),
-            ended: OnceLock::new(),
+            feed: Mutex::default(),
         }
     }
 
@@ -78,30 +92,55 @@ impl LiveRun {
         self.stop.get()
     }
 
-    /// Follows the run. A run that has ended gives a receiver that is closed.
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Update> {
-        let receiver = self
-            .updates
-            .get_or_init(|| broadcast::channel(UPDATES_MAX).0)
-            .subscribe();
-        // A run that ended before the channel existed has nobody left to close it.
-        if self.ended.get().is_some() {
-            broadcast::channel(1).1
-        } else {
-            receiver
+    /// Follows the run; `None` when it is over, and then the storage has the whole story.
+    pub(super) fn subscribe(&self) -> Option<Subscription> {
+        let mut feed = self.feed.lock();
+        if feed.is_over {
+            return None;
+        }
+        let watchers = feed
+            .watchers
+            .get_or_insert_with(|| broadcast::channel(EVENTS_BEHIND_MAX).0);
+        let live = watchers.subscribe();
+        Some(Subscription {
+            unrecorded: feed.unrecorded.clone(),
+            live,
+        })
+    }
+
+    /// Shows an event that the storage has already.
+    fn publish(&self, event: &Event) {
+        if let Some(watchers) = &self.feed.lock().watchers {
+            let _ = watchers.send(event.clone());
         }
     }
 
-    fn publish(&self, update: impl FnOnce() -> Update) {
-        if let Some(updates) = self.updates.get() {
-            let _ = updates.send(update());
+    /// Shows an event and keeps it until the storage has it.
+    fn keep(&self, event: Event) {
+        let mut feed = self.feed.lock();
+        if let Some(watchers) = &feed.watchers {
+            let _ = watchers.send(event.clone());
         }
+        feed.unrecorded.push(event);
     }
 
-    /// Tells the watchers that the run is over.
-    pub(super) fn end(&self, execution: &Execution) {
-        self.ended.get_or_init(|| ());
-        self.publish(|| Update::Ended(Box::new(execution.clone())));
+    /// Returns the events that the storage does not have, oldest first.
+    pub(super) fn unrecorded(&self) -> Vec<Event> {
+        self.feed.lock().unrecorded.clone()
+    }
+
+    /// Forgets the oldest events: the storage has them now.
+    pub(super) fn recorded(&self, count: usize) {
+        let unrecorded = &mut self.feed.lock().unrecorded;
+        unrecorded.drain(..count.min(unrecorded.len()));
+    }
+
+    /// Tells the watchers that the run is over: its row says how.
+    pub(super) fn end(&self) {
+        *self.feed.lock() = Feed {
+            is_over: true,
+            ..Feed::default()
+        };
     }
 }
 
@@ -113,10 +152,11 @@ pub(super) struct Host {
     dry_run: bool,
     started: OnceLock<Instant>,
     redactor: Mutex<Redactor>,
-    pending: Mutex<Vec<Event>>,
-    seq: AtomicU32,
+    numbers: Mutex<Numbers>,
     dropped: AtomicU32,
     flush: Notify,
+    closed: Notify,
+    is_closed: AtomicBool,
     secrets: Arc<dyn SecretSource>,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
@@ -156,10 +196,11 @@ impl Host {
             dry_run,
             started: OnceLock::new(),
             redactor: Mutex::new(redactor),
-            pending: Mutex::default(),
-            seq: AtomicU32::new(0),
+            numbers: Mutex::default(),
             dropped: AtomicU32::new(0),
             flush: Notify::new(),
+            closed: Notify::new(),
+            is_closed: AtomicBool::new(false),
             secrets,
             storage,
             clock,
@@ -167,22 +208,25 @@ impl Host {
         }
     }
 
-    /// Waits until events are due to be recorded.
-    pub(super) async fn flush_due(&self) {
+    /// Waits until events are due to be recorded; false when the run has ended, and its end takes the rest along.
+    pub(super) async fn flush_due(&self) -> bool {
         self.flush.notified().await;
-        if self.pending.lock().len() < FLUSH_EVENTS {
-            tokio::time::sleep(FLUSH_DELAY).await;
+        if !self.is_closed() {
+            // An end during this pause takes the events along as well.
+            let _ = tokio::time::timeout(FLUSH_DELAY, self.closed.notified()).await;
         }
+        !self.is_closed()
     }
 
-    /// Takes the events that are not recorded yet.
-    pub(super) fn take_pending(&self) -> Vec<Event> {
-        std::mem::take(&mut *self.pending.lock())
+    /// Takes no further events: the run has ended, and what a thread left behind reports belongs to nobody.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.flush.notify_one();
+        self.closed.notify_one();
     }
 
-    /// Gives back events that could not be recorded.
-    pub(super) fn put_back(&self, events: Vec<Event>) {
-        self.pending.lock().splice(0..0, events);
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Does `f` with the redactor that knows every secret of this run so far.
@@ -197,30 +241,52 @@ impl Host {
 
     /// Shows an event to the watchers and keeps it until it is recorded.
     fn keep(&self, event: Event) {
-        self.run.publish(|| Update::Event(event.clone()));
-        self.pending.lock().push(event);
+        self.run.keep(event);
         self.flush.notify_one();
     }
 
-    fn event(&self, kind: EventKind, mut data: Value) -> Option<Event> {
-        self.redactor.lock().value(&mut data);
-        let numbered = self
-            .seq
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seq| {
-                (usize::try_from(seq).is_ok_and(|seq| seq < limits::EVENTS_MAX)).then_some(seq + 1)
-            });
-        let Ok(seq) = numbered else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return None;
-        };
+    /// Makes the next event; `None` when the run has had as many of its sort as it may.
+    fn event(&self, kind: EventKind, data: Value) -> Option<Event> {
+        let seq = self.numbers.lock().next(kind == EventKind::Journal)?;
+        let at = exact_now(&*self.clock);
         Some(Event::new(
             self.run.tenant.clone(),
             self.id,
-            seq + 1,
-            exact_now(&*self.clock),
+            seq,
+            at,
             kind,
             data,
         ))
+    }
+
+    /// Redacts first and cuts then, so that no secret is cut into something that is not recognised.
+    fn text(&self, text: &str) -> String {
+        let text = self.redacted(|redactor| redactor.text(text).into_owned());
+        text[..text.floor_char_boundary(limits::EVENT_BYTES_MAX)].to_owned()
+    }
+}
+
+/// The numbers of a run's events. The journal has a budget of its own: a chatty script can still undo.
+#[derive(Debug, Default)]
+struct Numbers {
+    reports: usize,
+    entries: usize,
+    last: u32,
+}
+
+impl Numbers {
+    fn next(&mut self, journal: bool) -> Option<u32> {
+        let (count, max) = if journal {
+            (&mut self.entries, limits::JOURNAL_ENTRIES_MAX)
+        } else {
+            (&mut self.reports, limits::EVENTS_MAX)
+        };
+        if *count == max {
+            return None;
+        }
+        *count += 1;
+        self.last += 1;
+        Some(self.last)
     }
 }
 
@@ -240,7 +306,7 @@ impl RunHost for Host {
 
     fn emit(&self, event: RunEvent) {
         let (kind, data) = match event {
-            RunEvent::Log { text } => (EventKind::Log, json!({ "text": cut(&text) })),
+            RunEvent::Log { text } => (EventKind::Log, json!({ "text": self.text(&text) })),
             RunEvent::Progress { fraction, text } => {
                 let fraction = if fraction.is_nan() {
                     0.0
@@ -249,12 +315,15 @@ impl RunHost for Host {
                 };
                 (
                     EventKind::Progress,
-                    json!({ "fraction": fraction, "text": cut(&text) }),
+                    json!({ "fraction": fraction, "text": self.text(&text) }),
                 )
             }
         };
-        if let Some(event) = self.event(kind, data) {
-            self.keep(event);
+        match self.event(kind, data).filter(|_| !self.is_closed()) {
+            Some(event) => self.keep(event),
+            None => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -264,13 +333,21 @@ impl RunHost for Host {
         Ok(secret)
     }
 
-    fn journal(&self, entry: Value) -> Result<(), StorageError> {
+    fn journal(&self, mut entry: Value) -> Result<(), StorageError> {
+        let refused = |detail: String| StorageError::Unusable {
+            backend: "journal",
+            detail,
+        };
+        json::check(&entry).map_err(|problem| refused(problem.to_string()))?;
+        self.redacted(|redactor| redactor.value(&mut entry));
+        if self.is_closed() {
+            return Err(refused("the run has ended".to_owned()));
+        }
         let Some(event) = self.event(EventKind::Journal, entry) else {
-            let detail = format!("an execution has at most {} events", limits::EVENTS_MAX);
-            return Err(StorageError::Unavailable {
-                backend: "journal",
-                detail,
-            });
+            return Err(refused(format!(
+                "a run has at most {} entries",
+                limits::JOURNAL_ENTRIES_MAX
+            )));
         };
         let storage = Arc::clone(&self.storage);
         let write = Write::Append(event.clone());
@@ -280,7 +357,7 @@ impl RunHost for Host {
             .pop();
         let error = match answer {
             Some(Ok(_)) => {
-                self.run.publish(|| Update::Event(event));
+                self.run.publish(&event);
                 return Ok(());
             }
             Some(Err(WriteError::Storage(error))) => error,
@@ -313,8 +390,4 @@ impl RunHost for Host {
     fn dry_run(&self) -> bool {
         self.dry_run
     }
-}
-
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(limits::EVENT_BYTES_MAX)]
 }

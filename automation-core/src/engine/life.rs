@@ -2,12 +2,12 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Engine;
@@ -15,7 +15,7 @@ use super::gate::Place;
 use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::execution::{Completion, Event, Execution, Reason, TenantId};
+use crate::execution::{Completion, Event, Execution, ExecutionId, Reason, TenantId};
 use crate::executor::{
     Ending, Executor, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunHost,
 };
@@ -27,15 +27,36 @@ use crate::storage::{
     Applied, Change, Record, RecordKind, StorageError, Transition, Write, WriteError,
 };
 
+/// Tries with the output, where the storage breaks and does not say that it is away.
+const BROKEN_TRIES: usize = 8;
+/// Tries to record an event by itself.
+const EVENT_TRIES: usize = 5;
 /// First and longest pause before a commit that failed is tried again.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// What became of a transition.
-enum Known {
-    /// It stands.
-    Applied,
-    /// Somebody else moved the row, which now is this.
-    Taken(Box<Execution>),
+/// Keeps a run findable while its task lives, and ends its watchers' wait when the task ends, even by a panic.
+struct Live {
+    engine: Arc<Engine>,
+    id: ExecutionId,
+    run: Arc<LiveRun>,
+}
+
+impl Live {
+    fn new(engine: &Arc<Engine>, id: ExecutionId, run: &Arc<LiveRun>) -> Self {
+        engine.live.lock().insert(id, Arc::clone(run));
+        Self {
+            engine: Arc::clone(engine),
+            id,
+            run: Arc::clone(run),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.engine.live.lock().remove(&self.id);
+        self.run.end();
+    }
 }
 
 /// A run that is about to be recorded.
@@ -45,6 +66,7 @@ pub(super) struct Life {
     executor: Arc<dyn Executor>,
     execution: Execution,
     run: Arc<LiveRun>,
+    redactor: Redactor,
 }
 
 impl Life {
@@ -55,26 +77,22 @@ impl Life {
         executor: Arc<dyn Executor>,
     ) -> Self {
         let run = Arc::new(LiveRun::new(tenant.clone()));
-        let execution = describe(&engine, tenant, &plan);
+        let redactor = Redactor::new(plan.script.parameters().secrets(&plan.parameters));
+        let execution = describe(&engine, tenant, &plan, &redactor);
         Self {
             engine,
             plan,
             executor,
             execution,
             run,
+            redactor,
         }
     }
 
     pub(super) async fn run(mut self, place: Place) -> Result<Execution> {
-        self.engine
-            .live
-            .lock()
-            .insert(self.execution.id, Arc::clone(&self.run));
-        let ended = self.until_recorded_end(place).await;
-        self.engine.live.lock().remove(&self.execution.id);
-        // Watchers learn of the end whatever it is; the row, not this copy, is the truth for later readers.
-        self.run.end(&self.execution);
-        ended.map(|()| self.execution)
+        let _live = Live::new(&self.engine, self.execution.id, &self.run);
+        self.until_recorded_end(place).await?;
+        Ok(self.execution)
     }
 
     async fn until_recorded_end(&mut self, place: Place) -> Result<()> {
@@ -86,12 +104,14 @@ impl Life {
         match self.call_executor(&host).await {
             Ok(outcome) => {
                 let completion = self.complete(outcome, &host);
-                self.record_end(completion, &host).await
+                self.end(completion, self.run.unrecorded()).await
             }
             Err(error) => {
                 let mut completion = self.completion(Status::Failed, Reason::ExecutorError);
-                completion.error = Some(error.to_string());
-                self.record_end(completion, &host).await?;
+                let text = error.to_string();
+                completion.error =
+                    Some(host.redacted(|redactor| redactor.text(&text).into_owned()));
+                self.end(completion, self.run.unrecorded()).await?;
                 Err(error.into())
             }
         }
@@ -157,36 +177,19 @@ impl Life {
             .await
         {
             Ok(_) => Ok(()),
-            Err(WriteError::Storage(error @ StorageError::Backend { .. })) => {
-                self.settle_insert(error).await
+            // The outcome may be unknown: the row says whether the run was accepted. Where it can't be read, the
+            // run counts as refused; should the row be there after all, `recovery` finds that no task has it.
+            Err(WriteError::Storage(error)) => {
+                match self
+                    .engine
+                    .get(&self.execution.tenant_id, self.execution.id)
+                    .await
+                {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(error.into()),
+                }
             }
             Err(error) => Err(storage_error(error)),
-        }
-    }
-
-    /// A commit whose outcome is unknown: the row says whether the run was accepted.
-    async fn settle_insert(&self, error: StorageError) -> Result<()> {
-        match self
-            .engine
-            .get(&self.execution.tenant_id, self.execution.id)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(Error::ExecutionNotFound { .. }) => Err(error.into()),
-            Err(_) => {
-                // Nothing ran, and nothing will: if the row turns out to be there, it says so.
-                let completion =
-                    self.not_started(Reason::NotStarted, "its record could not be confirmed");
-                let end = self.transition(Change::End(completion));
-                let engine = Arc::clone(&self.engine);
-                let settling = end_when_reachable(engine, end);
-                drop(
-                    self.engine
-                        .tasks
-                        .spawn_on(settling, &self.engine.parts.runtime),
-                );
-                Err(error.into())
-            }
         }
     }
 
@@ -200,14 +203,16 @@ impl Life {
             lease_until,
         });
         match self.commit_until_known(&transition, Vec::new()).await? {
-            Known::Applied => {
+            None => {
                 self.execution.status = Status::Running;
                 self.execution.lease_until = Some(lease_until);
                 Ok(true)
             }
-            Known::Taken(row) => {
+            Some(row) => {
+                let ours =
+                    row.status == Status::Running && row.claimed_by == self.execution.claimed_by;
                 self.execution = *row;
-                Ok(false)
+                Ok(ours)
             }
         }
     }
@@ -225,15 +230,14 @@ impl Life {
         self.end(completion, Vec::new()).await
     }
 
-    fn host(&self) -> Host {
+    fn host(&mut self) -> Host {
         let parts = &self.engine.parts;
-        let schema = self.plan.script.parameters();
         Host::new(HostParts {
             run: Arc::clone(&self.run),
             id: self.execution.id,
             timeout: self.plan.script.metadata().timeout,
             dry_run: self.plan.dry_run,
-            redactor: Redactor::new(schema.secrets(&self.plan.parameters)),
+            redactor: std::mem::take(&mut self.redactor),
             secrets: Arc::clone(&parts.secrets),
             storage: Arc::clone(&parts.storage),
             clock: Arc::clone(&parts.clock),
@@ -253,37 +257,44 @@ impl Life {
             host: Arc::clone(host) as Arc<dyn RunHost>,
         };
         let executor = Arc::clone(&self.executor);
-        let mut outcome = pin!(caught(
-            executor.execute(invocation, self.run.cancel_token().clone())
-        ));
-        loop {
-            tokio::select! {
-                outcome = &mut outcome => return outcome,
-                () = host.flush_due() => self.record_events(host).await,
-            }
-        }
+        let call = caught(executor.execute(invocation, self.run.cancel_token().clone()));
+        let outcome = async {
+            let outcome = call.await;
+            host.close();
+            outcome
+        };
+        // Beside each other: a storage that is slow delays neither the executor's deadline nor a cancel.
+        let (outcome, ()) = tokio::join!(outcome, self.record_until_closed(host));
+        outcome
     }
 
-    async fn record_events(&self, host: &Host) {
-        let events = host.take_pending();
-        let writes = events.iter().cloned().map(Write::Append).collect();
-        match self.commit(writes).await {
-            Ok(_) => {}
-            Err(WriteError::Storage(error)) => {
-                tracing::warn!(execution = %self.execution.id, %error, "events are not recorded yet");
-                host.put_back(events);
+    async fn record_until_closed(&self, host: &Host) {
+        while host.flush_due().await {
+            let events = self.run.unrecorded();
+            let count = events.len();
+            let writes = events.iter().cloned().map(Write::Append).collect();
+            match self.commit(writes).await {
+                Ok(_) => {}
+                Err(WriteError::Storage(error)) => {
+                    tracing::warn!(execution = %self.execution.id, %error, "events are not recorded yet");
+                    continue;
+                }
+                Err(_) => self.append_each(events).await,
             }
-            Err(_) => self.append_each(events).await,
+            self.run.recorded(count);
         }
     }
 
     /// Records events one by one, since an earlier commit of unknown outcome may have recorded some of them.
     async fn append_each(&self, events: Vec<Event>) {
         for event in events {
-            match self.commit(vec![Write::Append(event)]).await {
-                Ok(_) | Err(WriteError::Exists { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(execution = %self.execution.id, %error, "an event is lost")
+            for pause in pauses().take(EVENT_TRIES) {
+                match self.commit(vec![Write::Append(event.clone())]).await {
+                    Ok(_) | Err(WriteError::Exists { .. }) => break,
+                    Err(error) => {
+                        tracing::warn!(execution = %self.execution.id, %error, "an event is not recorded yet");
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             }
         }
@@ -301,12 +312,13 @@ impl Life {
         } = outcome;
         let parsed = self.parse(&output);
         if let Found::Rejected(error) = &parsed.found {
+            let error = host.redacted(|redactor| redactor.text(&error.to_string()).into_owned());
             tracing::warn!(execution = %self.execution.id, %error, "the output's JSON breaks the profile");
         }
         if host.dropped() > 0 {
             tracing::warn!(execution = %self.execution.id, dropped = host.dropped(), "events were dropped");
         }
-        let (status, reason, error) = self.verdict(ending);
+        let (status, reason, error) = self.verdict(ending, still_running);
         let mut completion = Completion::new(status, reason, self.engine.now());
         completion.queue_us = Some(micros(queue));
         completion.duration_us = Some(micros(duration));
@@ -339,87 +351,100 @@ impl Life {
         })
     }
 
-    fn verdict(&self, ending: Ending) -> (Status, Option<Reason>, Option<String>) {
-        match (ending, self.run.stopped_by()) {
-            (Ending::Completed, _) => (Status::Completed, None, None),
-            (
-                Ending::Failed(Failure {
-                    reason: Reason::CancelledByRequest,
-                    message,
-                }),
-                Some(Stop::Shutdown),
-            ) => (Status::Failed, Some(Reason::Shutdown), Some(message)),
-            (Ending::Failed(Failure { reason, message }), _) => {
+    /// `cancelled` is said of runs that truly ended (promise P6).
+    fn verdict(
+        &self,
+        ending: Ending,
+        still_running: bool,
+    ) -> (Status, Option<Reason>, Option<String>) {
+        let (asked, by) = match self.run.stopped_by() {
+            Some(Stop::Shutdown) => (Reason::Shutdown, "the engine was shut down".to_owned()),
+            Some(Stop::Cancel { actor }) => {
+                (Reason::CancelledByRequest, cancelled_by(actor.as_deref()))
+            }
+            None => (Reason::CancelledByRequest, cancelled_by(None)),
+        };
+        match ending {
+            Ending::Completed => (Status::Completed, None, None),
+            Ending::Cancelled if still_running => (Status::Failed, Some(asked), Some(by)),
+            Ending::Cancelled => (Status::Cancelled, Some(asked), Some(by)),
+            Ending::Failed(Failure {
+                reason: Reason::CancelledByRequest,
+                message,
+            }) => (
+                Status::Failed,
+                Some(asked),
+                Some(format!("{by}: {message}")),
+            ),
+            Ending::Failed(Failure { reason, message }) => {
                 (Status::Failed, Some(reason), Some(message))
             }
-            (Ending::Cancelled, Some(Stop::Shutdown)) => (
-                Status::Cancelled,
-                Some(Reason::Shutdown),
-                Some("the engine was shut down".to_owned()),
-            ),
-            (Ending::Cancelled, Some(Stop::Cancel { actor })) => (
-                Status::Cancelled,
-                Some(Reason::CancelledByRequest),
-                Some(cancelled_by(actor.as_deref())),
-            ),
-            (Ending::Cancelled, None) => {
-                (Status::Cancelled, Some(Reason::CancelledByRequest), None)
-            }
         }
-    }
-
-    async fn record_end(&mut self, completion: Completion, host: &Host) -> Result<()> {
-        self.end(completion, host.take_pending()).await
     }
 
     /// Records the end, however long the storage takes, and takes over what the row says.
     async fn end(&mut self, completion: Completion, events: Vec<Event>) -> Result<()> {
         let transition = self.transition(Change::End(completion.clone()));
         match self.commit_until_known(&transition, events).await? {
-            Known::Applied => self.execution.end(completion),
-            Known::Taken(row) => self.execution = *row,
+            None => self.execution.end(completion),
+            Some(row) => self.execution = *row,
         }
         Ok(())
     }
 
-    /// Commits a transition until the storage says that it stands, or that somebody else moved the row.
+    /// Commits a transition until it stands (`None`), or the row turns out to be another one: because an earlier
+    /// try of ours was applied after all, or because the run was taken from us.
     async fn commit_until_known(
-        &mut self,
+        &self,
         transition: &Transition,
         mut events: Vec<Event>,
-    ) -> Result<Known> {
-        let (mut pauses, mut leftover) = (pauses(), Vec::new());
-        loop {
+    ) -> Result<Option<Box<Execution>>> {
+        let (mut transition, mut leftover) = (transition.clone(), Vec::new());
+        let mut broken = 0;
+        for pause in pauses() {
             let mut writes = vec![Write::Transition(Box::new(transition.clone()))];
             writes.extend(events.iter().cloned().map(Write::Append));
             match self.commit(writes).await {
                 Ok(_) => {
                     self.append_each(leftover).await;
-                    return Ok(Known::Applied);
+                    return Ok(None);
                 }
                 // An event that an earlier commit of unknown outcome has recorded must not hold up the end.
                 Err(WriteError::Aborted) => leftover = std::mem::take(&mut events),
-                Err(WriteError::Storage(error @ StorageError::Closed)) => return Err(error.into()),
+                Err(WriteError::Storage(
+                    error @ (StorageError::Closed | StorageError::Unusable { .. }),
+                )) => {
+                    return Err(error.into());
+                }
                 Err(WriteError::Storage(error)) => {
                     tracing::warn!(execution = %self.execution.id, %error, "a transition is not recorded yet");
-                    tokio::time::sleep(pauses.next().unwrap_or(RETRY_PAUSES.1)).await;
+                    broken += usize::from(!error.is_retryable());
+                    if broken == BROKEN_TRIES {
+                        without_output(&mut transition);
+                    }
+                    tokio::time::sleep(pause).await;
                 }
-                Err(error) => return self.look_at_row(transition, &error).await,
+                Err(error) => match self
+                    .engine
+                    .get(&self.execution.tenant_id, self.execution.id)
+                    .await
+                {
+                    Ok(row) => {
+                        tracing::warn!(execution = %self.execution.id, %error, status = %row.status, "the row is taken as it is");
+                        self.append_each(leftover).await;
+                        return Ok(Some(Box::new(row)));
+                    }
+                    Err(Error::Storage(StorageError::Closed) | Error::Closed) => {
+                        return Err(Error::Closed);
+                    }
+                    Err(unreadable) => {
+                        tracing::warn!(execution = %self.execution.id, error = %unreadable, "the row can't be read yet");
+                        tokio::time::sleep(pause).await;
+                    }
+                },
             }
         }
-    }
-
-    /// The row is not as expected: an earlier try of ours was applied after all, or the run was taken from us.
-    async fn look_at_row(&self, transition: &Transition, error: &WriteError) -> Result<Known> {
-        let row = self
-            .engine
-            .get(&self.execution.tenant_id, self.execution.id)
-            .await?;
-        if row.status == transition.change.to() && row.epoch == transition.epoch {
-            return Ok(Known::Applied);
-        }
-        tracing::error!(execution = %self.execution.id, %error, "the execution was taken from this instance");
-        Ok(Known::Taken(Box::new(row)))
+        Err(Error::Closed)
     }
 
     fn transition(&self, change: Change) -> Transition {
@@ -444,6 +469,9 @@ impl Life {
 
     /// Commits and returns the first answer, which is the one that matters.
     async fn commit(&self, writes: Vec<Write>) -> Result<Applied, WriteError> {
+        if writes.is_empty() {
+            return Ok(Applied::Appended);
+        }
         let answers = self.engine.parts.storage.commit(writes).await;
         answers.into_iter().next().unwrap_or(Ok(Applied::Appended))
     }
@@ -464,20 +492,13 @@ where
     .await
 }
 
-/// Ends a row that may or may not exist, once the storage answers.
-async fn end_when_reachable(engine: Arc<Engine>, transition: Transition) {
-    for pause in pauses().take(600) {
-        let answer = engine
-            .parts
-            .storage
-            .commit(vec![Write::Transition(Box::new(transition.clone()))])
-            .await;
-        match answer.into_iter().next() {
-            Some(Err(WriteError::Storage(error))) if !matches!(error, StorageError::Closed) => {
-                tokio::time::sleep(pause).await;
-            }
-            _ => return,
-        }
+/// Drops what a storage may be unable to take, so that the run gets its terminal status.
+fn without_output(transition: &mut Transition) {
+    if let Change::End(completion) = &mut transition.change {
+        completion.output = String::new();
+        completion.stderr = String::new();
+        completion.parsed_output = None;
+        completion.truncated = true;
     }
 }
 
@@ -487,7 +508,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
     })
 }
 
-fn describe(engine: &Engine, tenant: TenantId, plan: &Plan) -> Execution {
+fn describe(engine: &Engine, tenant: TenantId, plan: &Plan, redactor: &Redactor) -> Execution {
     let now = engine.now();
     let id = engine.next_id(now);
     let script: &Script = &plan.script;
@@ -502,16 +523,16 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan) -> Execution {
     if let Some(ticket_id) = &plan.ticket_id {
         execution.ticket_id.clone_from(ticket_id);
     }
-    execution.actor.clone_from(&plan.actor);
-    execution.parameters = Value::Object(masked(script, &plan.parameters));
+    execution.actor = plan
+        .actor
+        .as_deref()
+        .map(|actor| redactor.text(actor).into_owned());
+    execution.parameters = Value::Object(script.parameters().mask(&plan.parameters));
+    redactor.value(&mut execution.parameters);
     execution.dry_run = plan.dry_run;
     execution.claimed_by = Some(engine.instance.clone());
     execution.lease_until = Some(engine.lease_until(now));
     execution
-}
-
-fn masked(script: &Script, parameters: &Map<String, Value>) -> Map<String, Value> {
-    script.parameters().mask(parameters)
 }
 
 fn cancelled_by(actor: Option<&str>) -> String {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::watch as watch_channel;
 use tokio_util::task::TaskTracker;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -35,12 +36,15 @@ use crate::executor::{Executor, ExecutorError};
 use crate::parser::OutputParser;
 use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
-    TestRequest, Ticket, validate_ticket_id,
+    TestRequest, Ticket, check_actor, validate_ticket_id,
 };
 use crate::script::{Isolation, Script, ScriptIndex, ScriptRegistry};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
 use crate::storage::{ExecutionQuery, Storage, StorageError};
+
+/// How long runs that were told to end at a shutdown are waited for.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// What the engine is made of.
 pub(crate) struct Parts {
@@ -72,6 +76,8 @@ pub(crate) struct Engine {
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     accepting: AtomicBool,
     tasks: TaskTracker,
+    /// The answer of the one shutdown, once it is asked for: what went wrong, if anything did.
+    shutdown: Mutex<Option<watch_channel::Receiver<Option<Option<String>>>>>,
 }
 
 impl fmt::Debug for Engine {
@@ -94,6 +100,7 @@ impl Engine {
             stored_versions: Mutex::default(),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
+            shutdown: Mutex::default(),
             parts,
             settings,
         });
@@ -152,12 +159,15 @@ impl Engine {
         let place = self.gate.enter()?;
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, executor);
         let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
-        task.await.unwrap_or_else(|panic| {
-            Err(ExecutorError::Internal {
-                detail: format!("the run's task ended early: {panic}"),
-            }
-            .into())
-        })
+        let execution = task.await.unwrap_or_else(|panic| {
+            let detail = format!("the run's task ended early: {panic}");
+            Err(ExecutorError::Internal { detail }.into())
+        })?;
+        if execution.status.is_terminal() {
+            return Ok(execution);
+        }
+        // Another instance took the run over.
+        self.watch(tenant, execution.id).await?.end().await
     }
 
     fn executor_of(&self, script: &Script) -> Result<Arc<dyn Executor>> {
@@ -198,13 +208,19 @@ impl Engine {
         id: ExecutionId,
         actor: Option<&str>,
     ) -> Result<Execution> {
-        let stop = Stop::Cancel {
-            actor: actor.map(ToOwned::to_owned),
-        };
+        let mut problems = Vec::new();
+        check_actor(actor, &mut problems);
+        if !problems.is_empty() {
+            return Err(Error::InvalidRequest { problems });
+        }
         if let Some(run) = self.live_run(tenant, id) {
-            let ended = run.subscribe();
-            run.stop(stop);
-            watch::wait_for_end(ended).await;
+            let live = run.subscribe();
+            run.stop(Stop::Cancel {
+                actor: actor.map(ToOwned::to_owned),
+            });
+            if let Some(live) = live {
+                watch::until_over(live).await;
+            }
         }
         let execution = self.get(tenant, id).await?;
         if !execution.status.is_terminal() {
@@ -222,7 +238,7 @@ impl Engine {
         tenant: &TenantId,
         id: ExecutionId,
     ) -> Result<Watch> {
-        let live = self.live_run(tenant, id).map(|run| run.subscribe());
+        let live = self.live_run(tenant, id).and_then(|run| run.subscribe());
         self.get(tenant, id).await?;
         Ok(Watch::new(Arc::clone(self), tenant.clone(), id, live))
     }
@@ -319,6 +335,10 @@ impl Engine {
 
     pub(crate) async fn health(&self) -> Health {
         let executor = self.parts.executor.health().await;
+        let isolated_executor = match &self.parts.isolated_executor {
+            Some(isolated) => Some(isolated.health().await),
+            None => None,
+        };
         let (storage, storage_error) = match self.parts.storage.health().await {
             Ok(place) => (Some(place), None),
             Err(error) => (None, Some(error.to_string())),
@@ -327,6 +347,7 @@ impl Engine {
         let accepting = self.accepting.load(Ordering::Acquire);
         Health {
             executor,
+            isolated_executor,
             storage,
             storage_error,
             running,
@@ -335,10 +356,39 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn shutdown(&self, grace: Duration) -> Result<()> {
-        if !self.accepting.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
+    /// Shuts down once, in a task of its own; every caller gets the answer of the one time.
+    pub(crate) async fn shutdown(self: &Arc<Self>, grace: Duration) -> Result<()> {
+        let mut answer = {
+            let mut shutdown = self.shutdown.lock();
+            shutdown
+                .get_or_insert_with(|| self.spawn_shutdown(grace))
+                .clone()
+        };
+        let failure = match answer.wait_for(Option::is_some).await {
+            Ok(failure) => failure.clone().flatten(),
+            Err(_) => Some("the shutdown ended early".to_owned()),
+        };
+        failure.map_or(Ok(()), |detail| {
+            Err(ExecutorError::Internal { detail }.into())
+        })
+    }
+
+    fn spawn_shutdown(
+        self: &Arc<Self>,
+        grace: Duration,
+    ) -> watch_channel::Receiver<Option<Option<String>>> {
+        let (sender, receiver) = watch_channel::channel(None);
+        let engine = Arc::clone(self);
+        drop(self.parts.runtime.spawn(async move {
+            let failure = engine.shut_down(grace).await;
+            let _ = sender.send(Some(failure));
+        }));
+        receiver
+    }
+
+    /// Returns what went wrong; everything is released all the same.
+    async fn shut_down(&self, grace: Duration) -> Option<String> {
+        self.accepting.store(false, Ordering::Release);
         self.gate.close();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait())
@@ -348,15 +398,34 @@ impl Engine {
             for run in self.live.lock().values() {
                 run.stop(Stop::Shutdown);
             }
-            // The executor answers within its own bound after a stop; a storage that is down may not.
-            let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
+            // The executor answers within its own bound after a stop; a storage that is away may not.
+            let _ = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
         }
-        let executor = self.parts.executor.shutdown(Duration::ZERO).await;
-        if let Some(isolated) = &self.parts.isolated_executor {
-            isolated.shutdown(Duration::ZERO).await?;
+        let mut failures = Vec::new();
+        for executor in [
+            Some(&self.parts.executor),
+            self.parts.isolated_executor.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            failures.extend(
+                executor
+                    .shutdown(Duration::ZERO)
+                    .await
+                    .err()
+                    .map(|error| error.to_string()),
+            );
         }
-        self.parts.storage.close().await?;
-        Ok(executor?)
+        failures.extend(
+            self.parts
+                .storage
+                .close()
+                .await
+                .err()
+                .map(|error| error.to_string()),
+        );
+        (!failures.is_empty()).then(|| failures.join("; "))
     }
 }
 

@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 use super::Engine;
 use crate::error::{Error, Problem, Result};
 use crate::execution::Trigger;
+use crate::json;
 use crate::request::{
     Classification, ExecuteRequest, ManualRequest, Route, TestRequest, Ticket, check_actor,
     validate_ticket_id,
 };
-use crate::script::{Script, ScriptIndex};
+use crate::script::{Risk, Script, ScriptIndex};
 
 /// The parameter by which a script is told to change nothing.
 const DRY_RUN: &str = "dry_run";
@@ -28,6 +29,37 @@ pub(super) struct Plan {
     pub(super) dry_run: bool,
 }
 
+impl Plan {
+    /// Checks what the schema does not: that everything keeps the JSON profile, and that the script may run.
+    fn checked(self) -> Result<Self> {
+        if self.script.metadata().risk == Risk::High {
+            let name = self.script.name();
+            return Err(Error::Unsupported {
+                what: format!(
+                    "script {name:?} is risk = \"high\", which needs an approval, and there are none yet"
+                ),
+            });
+        }
+        let mut problems = Vec::new();
+        let documents = [
+            ("/ticket", &self.ticket),
+            ("/classification", &self.classification),
+        ];
+        for (pointer, document) in documents {
+            if let Some(Err(problem)) = document.as_ref().map(json::check) {
+                problems.push(Problem::new(
+                    format!("{pointer}{}", problem.pointer),
+                    problem.detail,
+                ));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::InvalidRequest { problems });
+        }
+        Ok(self)
+    }
+}
+
 impl Engine {
     pub(super) fn plan_ticket(&self, request: ExecuteRequest) -> Result<Plan> {
         let ExecuteRequest {
@@ -38,7 +70,7 @@ impl Engine {
         check_common(actor.as_deref(), Some(ticket.id()))?;
         let (_, script) = self.route(&ticket, &classification)?;
         let parameters = validate(&script, Map::new())?;
-        Ok(Plan {
+        Plan {
             dry_run: asks_for_dry_run(&parameters),
             trigger: Trigger::Ticket,
             ticket_id: Some(ticket.id().to_owned()),
@@ -47,14 +79,15 @@ impl Engine {
             script,
             parameters,
             actor,
-        })
+        }
+        .checked()
     }
 
     pub(super) fn plan_manual(&self, request: ManualRequest) -> Result<Plan> {
         check_common(request.actor.as_deref(), request.ticket_id.as_deref())?;
         let script = self.script(&request.script_name)?;
         let parameters = parameters_of(&script, request.parameters, request.dry_run)?;
-        Ok(Plan {
+        Plan {
             dry_run: asks_for_dry_run(&parameters),
             trigger: Trigger::Manual,
             ticket_id: request.ticket_id,
@@ -63,7 +96,8 @@ impl Engine {
             script,
             parameters,
             actor: request.actor,
-        })
+        }
+        .checked()
     }
 
     pub(super) fn plan_test(&self, request: TestRequest) -> Result<Plan> {
@@ -80,7 +114,7 @@ impl Engine {
                 })?,
         };
         let parameters = parameters_of(&script, Map::new(), true)?;
-        Ok(Plan {
+        Plan {
             dry_run: true,
             trigger: Trigger::Test,
             ticket_id: None,
@@ -89,7 +123,8 @@ impl Engine {
             script,
             parameters,
             actor: request.actor,
-        })
+        }
+        .checked()
     }
 }
 
@@ -188,9 +223,9 @@ fn parameters_of(
 }
 
 fn validate(script: &Script, given: Map<String, Value>) -> Result<Map<String, Value>> {
-    script
-        .parameters()
-        .validate(given)
+    json::check_object(&given)
+        .map_err(|problem| vec![problem])
+        .and_then(|()| script.parameters().validate(given))
         .map_err(|problems| Error::InvalidParameters {
             script: script.name().to_owned(),
             problems,

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use tokio::task::JoinSet;
 
 use super::Engine;
 use crate::execution::{Completion, Execution, Reason};
@@ -56,38 +57,27 @@ async fn tick(engine: &Engine) -> Result<(), StorageError> {
     }
     let recovered = recover(engine, now).await?;
     if recovered > 0 {
-        tracing::warn!(
-            recovered,
-            "executions that an earlier process left open are ended"
-        );
+        tracing::warn!(recovered, "executions that were left open are ended");
     }
     Ok(())
 }
 
-/// Ends every open execution whose holder is gone; returns how many.
+/// Ends every open execution that nobody looks after any more; returns how many.
+///
+/// That is one whose lease has ended, and one of our own that none of our tasks has: its insert was of unknown
+/// outcome and counted as refused, or its task panicked. A storage that belongs to one process ends the leases of
+/// earlier ones when it is opened, so that nobody waits for them.
 async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageError> {
-    // Nobody else can use an exclusive storage: what this process does not hold has no holder.
-    let exclusive = engine.parts.storage.capabilities().exclusive;
     let query = ExecutionQuery {
         statuses: vec![Status::Starting, Status::Running],
-        lease_before: Some(if exclusive {
-            now + TimeDelta::days(36_500)
-        } else {
-            now
-        }),
         without_output: true,
         ..ExecutionQuery::default()
     };
     let (mut page, mut recovered) = (Page::first(limits::PAGE_ROWS_MAX), 0);
     loop {
         let rows = engine.parts.storage.list(&query, &page).await?;
-        for row in rows
-            .items
-            .iter()
-            .filter(|row| row.claimed_by.as_ref() != Some(&engine.instance))
-        {
-            recovered += usize::from(end_orphan(engine, row, now).await?);
-        }
+        let orphans = rows.items.iter().filter(|row| is_orphan(engine, row, now));
+        recovered += end_orphans(engine, orphans, now).await?;
         let Some(next) = rows.next else {
             return Ok(recovered);
         };
@@ -95,11 +85,40 @@ async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageEr
     }
 }
 
-async fn end_orphan(
+/// A row without a lease waits for its time; nobody has to hold it.
+fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>) -> bool {
+    let expired = row.lease_until.is_some_and(|lease_until| lease_until < now);
+    if row.claimed_by.as_ref() == Some(&engine.instance) {
+        return !engine.live.lock().contains_key(&row.id);
+    }
+    expired
+}
+
+/// Ends rows, each in a call of its own so that one whose holder was faster does not hold up the others, and all
+/// at the same time so that the storage commits them together.
+async fn end_orphans(
     engine: &Engine,
-    row: &Execution,
+    rows: impl Iterator<Item = &Execution>,
     now: DateTime<Utc>,
-) -> Result<bool, StorageError> {
+) -> Result<usize, StorageError> {
+    let mut commits = JoinSet::new();
+    for row in rows {
+        let storage = Arc::clone(&engine.parts.storage);
+        let end = Write::Transition(Box::new(orphaned(row, now)));
+        commits.spawn(async move { storage.commit(vec![end]).await.pop() });
+    }
+    let mut ended = 0;
+    for answer in commits.join_all().await {
+        match answer {
+            Some(Err(WriteError::Storage(error))) => return Err(error),
+            Some(Ok(_)) => ended += 1,
+            Some(Err(_)) | None => {}
+        }
+    }
+    Ok(ended)
+}
+
+fn orphaned(row: &Execution, now: DateTime<Utc>) -> Transition {
     let (reason, error) = if row.status == Status::Starting {
         (
             Reason::NotStarted,
@@ -113,23 +132,11 @@ async fn end_orphan(
     };
     let mut completion = Completion::new(Status::Failed, Some(reason), now);
     completion.error = Some(error.to_owned());
-    let transition = Transition {
+    Transition {
         tenant_id: row.tenant_id.clone(),
         id: row.id,
         epoch: row.epoch,
         from: row.status,
         change: Change::End(completion),
-    };
-    match engine
-        .parts
-        .storage
-        .commit(vec![Write::Transition(Box::new(transition))])
-        .await
-        .pop()
-    {
-        Some(Err(WriteError::Storage(error))) => Err(error),
-        // Its holder was faster.
-        Some(Err(_)) | None => Ok(false),
-        Some(Ok(_)) => Ok(true),
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Engine;
+use super::host::Subscription;
 use crate::error::Result;
 use crate::execution::{Event, Execution, ExecutionId, TenantId};
 use crate::limits;
@@ -33,17 +34,25 @@ pub enum Update {
 }
 
 /// Follows one execution: every event in its order, once, then its end.
+///
+/// The storage has the whole story, and a run in this process tells it live as well: what comes live is given at
+/// once where it continues what was given, else the storage is read again.
 pub struct Watch {
     engine: Arc<Engine>,
     tenant: TenantId,
     id: ExecutionId,
-    live: Option<Receiver<Update>>,
-    backlog: VecDeque<Update>,
+    /// What the storage may not have had when this began.
+    unrecorded: Vec<Event>,
+    live: Option<Receiver<Event>>,
+    /// What was read and is not given yet.
+    backlog: VecDeque<Event>,
+    /// Where the backlog ends with the end.
+    end: Option<Box<Execution>>,
     caught_up: bool,
+    /// The page of events that was not full when it was last read.
+    page: Page,
     /// The number of the last event that was given.
     seq: u32,
-    /// Whether the backlog ends with the end.
-    complete: bool,
     ended: bool,
 }
 
@@ -57,26 +66,32 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    pub(super) const fn new(
+    pub(super) fn new(
         engine: Arc<Engine>,
         tenant: TenantId,
         id: ExecutionId,
-        live: Option<Receiver<Update>>,
+        subscription: Option<Subscription>,
     ) -> Self {
+        let (unrecorded, live) = match subscription {
+            Some(Subscription { unrecorded, live }) => (unrecorded, Some(live)),
+            None => (Vec::new(), None),
+        };
         Self {
             engine,
             tenant,
             id,
+            unrecorded,
             live,
             backlog: VecDeque::new(),
+            end: None,
             caught_up: false,
+            page: Page::first(limits::PAGE_ROWS_MAX),
             seq: 0,
-            complete: false,
             ended: false,
         }
     }
 
-    /// Returns the next update; `None` after [`Update::Ended`].
+    /// Returns the next update; `None` after [`Update::Ended`]. Needs a tokio runtime.
     ///
     /// # Errors
     /// Kinds `execution_not_found` and `storage`; a later call tries again.
@@ -86,23 +101,25 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Option<Update>> {
         loop {
             match self.backlog.pop_front() {
-                Some(Update::Event(event)) if event.seq <= self.seq => {}
-                Some(Update::Event(event)) if self.complete || event.seq == self.seq + 1 => {
+                Some(event) if event.seq <= self.seq => {}
+                Some(event) if self.end.is_some() || event.seq == self.seq + 1 => {
                     self.seq = event.seq;
                     return Ok(Some(Update::Event(event)));
                 }
                 // This watcher was too slow, and what it missed is not recorded yet.
-                Some(Update::Event(_)) => {
+                Some(_) => {
                     self.backlog.clear();
                     self.caught_up = false;
                     tokio::time::sleep(GAP).await;
                 }
-                Some(Update::Ended(execution)) => {
-                    self.ended = true;
-                    return Ok(Some(Update::Ended(execution)));
-                }
                 None if self.ended => return Ok(None),
-                None if self.caught_up => self.receive().await,
+                None if self.caught_up => match self.end.take() {
+                    Some(execution) => {
+                        self.ended = true;
+                        return Ok(Some(Update::Ended(execution)));
+                    }
+                    None => self.receive().await,
+                },
                 None => self.catch_up().await?,
             }
         }
@@ -130,10 +147,10 @@ impl Watch {
             return;
         };
         match live.recv().await {
-            Ok(event @ Update::Event(_)) => self.backlog.push_back(event),
+            Ok(event) => self.backlog.push_back(event),
             Err(RecvError::Lagged(_)) => self.caught_up = false,
             // Every event is recorded before the end is, so the storage now has the whole story.
-            Ok(Update::Ended(_)) | Err(RecvError::Closed) => {
+            Err(RecvError::Closed) => {
                 self.live = None;
                 self.caught_up = false;
             }
@@ -144,32 +161,26 @@ impl Watch {
     async fn catch_up(&mut self) -> Result<()> {
         let execution = self.engine.get(&self.tenant, self.id).await?;
         let mut backlog = VecDeque::new();
-        let mut page = Page::first(limits::PAGE_ROWS_MAX);
         loop {
             let rows = self
                 .engine
                 .parts
                 .storage
-                .events(&self.tenant, self.id, &page)
+                .events(&self.tenant, self.id, &self.page)
                 .await?;
-            backlog.extend(rows.items.into_iter().map(Update::Event));
+            backlog.extend(rows.items);
             let Some(next) = rows.next else { break };
-            page = Page::first(limits::PAGE_ROWS_MAX).after(next);
+            self.page = Page::first(limits::PAGE_ROWS_MAX).after(next);
         }
-        self.complete = execution.status.is_terminal();
-        if self.complete {
-            backlog.push_back(Update::Ended(Box::new(execution)));
-        }
+        backlog.extend(std::mem::take(&mut self.unrecorded));
         self.backlog = backlog;
+        self.end = execution.status.is_terminal().then(|| Box::new(execution));
         self.caught_up = true;
         Ok(())
     }
 }
 
 /// Waits until a run in progress is over.
-pub(super) async fn wait_for_end(mut live: Receiver<Update>) {
-    while !matches!(
-        live.recv().await,
-        Ok(Update::Ended(_)) | Err(RecvError::Closed)
-    ) {}
+pub(super) async fn until_over(Subscription { mut live, .. }: Subscription) {
+    while !matches!(live.recv().await, Err(RecvError::Closed)) {}
 }

@@ -28,11 +28,18 @@ use crate::stats::Stats;
 /// # Contract
 /// - `commit` returns when its writes are as durable as the backend promises, and readers see them from then on.
 /// - The writes of one call are atomic: one that fails leaves none applied, and the others answer
-///   [`WriteError::Aborted`]. Different calls may share a transaction and never harm each other.
+///   [`WriteError::Aborted`]. A write sees what those before it in its call did. Different calls may share a
+///   transaction and never harm each other.
+/// - An execution's id is taken once among all tenants; an idempotency key and a record's key once a tenant.
 /// - Statistics, and the resolution of a completed ticket run, follow from the transition inside the backend,
 ///   in the same transaction.
 /// - Executions of one tenant are invisible to every read of another.
-/// - Lists are newest first: by `started_at`, then by id.
+/// - Lists are newest first: by `started_at`, then by id. A page has 1 to
+///   [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX) rows, whatever was asked.
+/// - Times are kept to the microsecond, cut and not rounded, within the years 0 to 9999; numbers up to 2^53 - 1;
+///   all else comes back as it was given.
+///
+/// Each sentence is a promise of `conformance::storage` (feature `conformance`).
 ///
 /// # Cancel safety
 /// Dropping the future of `commit` leaves it open whether its writes were applied, never applies half of them.
@@ -110,9 +117,6 @@ pub trait Storage: Debug + Send + Sync + 'static {
 pub struct StorageCapabilities {
     /// Committed writes survive the end of the process.
     pub durable: bool,
-    /// No other process can use the data at the same time, so that open rows found at start are orphans
-    /// whatever their lease says.
-    pub exclusive: bool,
 }
 
 /// That a backend could not do its part.

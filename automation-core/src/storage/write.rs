@@ -19,14 +19,14 @@ pub enum Write {
     Transition(Box<Transition>),
     /// Takes executions that are due.
     Claim(Claim),
-    /// Prolongs the lease of every open execution that an instance holds.
+    /// Prolongs the leases of every open execution that an instance holds, of all tenants; never shortens one.
     Renew {
         /// The instance.
         instance: InstanceId,
         /// The new end of the lease.
         lease_until: DateTime<Utc>,
     },
-    /// Records an event, if its execution exists and its number is free.
+    /// Records an event, if its execution exists, open or not, and its number is free.
     Append(Event),
     /// Stores a keyed record, if the present revision is the expected one (`None`: there is none).
     Put {
@@ -82,8 +82,8 @@ impl Change {
     }
 }
 
-/// Takes up to `rows_max` `starting` executions that are due (`run_at` is set and past) and that nobody holds
-/// (no lease, or one that expired): highest priority first, then the earliest `run_at`, then by id. Each gets
+/// Takes up to `rows_max` `starting` executions that are due (`run_at` is set and not after `now`) and that
+/// nobody holds (no lease, or one that ended at `now` or before): highest priority first, then the earliest `run_at`, then by id. Each gets
 /// the claimer, the lease and the next epoch, and stays `starting`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {

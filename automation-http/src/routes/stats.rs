@@ -25,17 +25,18 @@ pub(super) async fn stats(
         ApiError::invalid_request(vec![Problem::new(pointer, detail)])
     };
     let Query(parameters) = parameters.map_err(|rejection| refused("", rejection.body_text()))?;
-    let mut query = StatsQuery::default();
-    query.since = match parameters.since {
-        None => None,
-        Some(text) => Some(day(&text).ok_or_else(|| {
-            refused(
-                "/since",
-                format!("is {text:?}, a day such as 2026-01-31 is expected"),
-            )
-        })?),
+    let expected = |text: &str| {
+        let detail = format!("is {text:?}, a day such as 2026-01-31 is expected");
+        refused("/since", detail)
     };
-    query.script_name = parameters.script;
+    let since = parameters
+        .since
+        .map(|text| day(&text).ok_or_else(|| expected(&text)));
+    let query = StatsQuery {
+        since: since.transpose()?,
+        script_name: parameters.script,
+        ..StatsQuery::default()
+    };
     let stats = automation.stats(query).await?;
     let message = format!("Statistics of {} automations", stats.all.total);
     Ok(Envelope::new(StatsDto::from(stats), message))

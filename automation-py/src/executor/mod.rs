@@ -2,6 +2,7 @@
 
 mod builder;
 mod code;
+mod cpu_clock;
 mod injector;
 mod inspect;
 mod perform;

@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 use serde_json::Value;
 
 use super::code::CodeCache;
+use super::cpu_clock::CpuClock;
 use crate::ffi::{self, FreshContext};
 use crate::module::RunInterrupted;
 use crate::run::{self, Context, Glue, Reply, Run, Slot};
@@ -51,13 +52,14 @@ pub(super) fn perform(
     py: Python<'_>,
     codes: &CodeCache,
     run: &Arc<Run>,
+    clock: &mut CpuClock,
 ) -> Option<(Reply, Outcome)> {
     let ident = ffi::thread_ident();
     ffi::clear_raised(py, ident);
     if !run.start() {
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
-    let cpu = ffi::thread_cpu_time();
+    let start = clock.start();
     let bound = run::Bound::to(Arc::clone(run));
     let verdict = execute(py, codes, run);
     if is_forked() {
@@ -75,7 +77,7 @@ pub(super) fn perform(
         outcome.exit_code = verdict.exit_code;
         outcome.output.returned = verdict.returned;
     }
-    let cpu = ffi::thread_cpu_time().saturating_sub(cpu);
+    let cpu = clock.stop(start, outcome.duration);
     outcome.usage.cpu_us = u64::try_from(cpu.as_micros()).ok();
     Some((reply, outcome))
 }

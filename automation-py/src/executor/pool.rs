@@ -17,10 +17,11 @@ use pyo3::prelude::*;
 use tokio::sync::Notify;
 
 use super::code::CodeCache;
+use super::cpu_clock::CpuClock;
 use super::perform::{panicked, perform};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Cut, LateBytes, Run};
+use crate::run::{Answer, Cut, LateBytes, Reply, Run};
 
 /// Time for which the queue may stand still before another worker takes over.
 pub(super) const STALL: Duration = Duration::from_millis(1);
@@ -28,6 +29,11 @@ pub(super) const STALL: Duration = Duration::from_millis(1);
 const FOLLOW: Duration = Duration::from_micros(200);
 /// Runs that leave the queue within one tick when its scripts are too short to share.
 const BUSY_TAKES: u64 = 8;
+
+/// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
+/// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
+/// follows.
+const HELD_MAX: usize = 64;
 
 /// What is set when an executor is built.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +77,7 @@ pub(super) struct Pool {
     pub(super) watchdog: Condvar,
     pub(super) codes: CodeCache,
     pub(super) late: LateBytes,
+    held: Mutex<Vec<(Reply, Answer)>>,
     closed: AtomicBool,
     drained: Notify,
 }
@@ -95,6 +102,7 @@ impl Pool {
             watchdog: Condvar::new(),
             codes: CodeCache::default(),
             late: LateBytes::default(),
+            held: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),
         });
@@ -187,7 +195,6 @@ impl Pool {
         let refused = if state.workers.is_empty() {
             std::mem::take(&mut state.queue)
         } else {
-            state.wake_drainer();
             VecDeque::new()
         };
         let quarantined = state.quarantined;
@@ -254,8 +261,9 @@ impl Pool {
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
         Python::attach(|py| {
             let ident = ffi::thread_ident();
-            while let Some(run) = self.next(py, worker, ident) {
-                self.run(py, worker, &run);
+            let mut clock = CpuClock::default();
+            while let Some(run) = self.next(py, worker, ident, &mut clock) {
+                self.run(py, worker, &run, &mut clock);
                 if worker.abandoned.load(Ordering::Acquire) {
                     break;
                 }
@@ -265,30 +273,54 @@ impl Pool {
     }
 
     /// Runs a run and answers for it, whatever happens.
-    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>) {
-        let result = catch_unwind(AssertUnwindSafe(|| perform(py, &self.codes, run)));
+    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
+        let result = catch_unwind(AssertUnwindSafe(|| perform(py, &self.codes, run, clock)));
         *worker.current.lock() = None;
-        match result {
-            Ok(Some((reply, outcome))) => reply.send(Ok(outcome)),
-            Ok(None) => {}
+        let answered = match result {
+            Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),
             Err(panic) => {
                 run.end();
                 let error = panicked(&*panic);
                 tracing::error!(%error, script = run.invocation.script.name(), "a run panicked");
-                if let Some(reply) = run.claim() {
-                    reply.send(Err(error));
-                }
+                run.claim().map(|reply| (reply, Err(error)))
             }
-        }
+        };
+        self.held.lock().extend(answered);
         if self.closed.load(Ordering::Acquire) {
             self.drained.notify_waiters();
         }
     }
 
+    /// Gives the answers that are held back, if they are as many as the runs that wait.
+    pub(super) fn send_held(&self, waiting: usize) {
+        let mut held = self.held.lock();
+        if held.is_empty() || held.len() < waiting.min(HELD_MAX) {
+            return;
+        }
+        let answers = std::mem::replace(&mut *held, Vec::with_capacity(HELD_MAX));
+        drop(held);
+        for (reply, answer) in answers {
+            reply.send(answer);
+        }
+    }
+
     /// Returns the next run for a worker; waits for one with the GIL released. `None` ends the worker.
-    fn next(&self, py: Python<'_>, worker: &Arc<Worker>, ident: ThreadIdent) -> Option<Arc<Run>> {
-        let taken = self.lock().take(worker, ident);
-        taken.or_else(|| py.detach(|| self.wait(worker, ident)))
+    fn next(
+        &self,
+        py: Python<'_>,
+        worker: &Arc<Worker>,
+        ident: ThreadIdent,
+        clock: &mut CpuClock,
+    ) -> Option<Arc<Run>> {
+        let (taken, waiting) = {
+            let mut state = self.lock();
+            (state.take(worker, ident), state.queue.len())
+        };
+        self.send_held(if taken.is_some() { waiting } else { 0 });
+        taken.or_else(|| {
+            clock.pause();
+            py.detach(|| self.wait(worker, ident))
+        })
     }
 
     fn wait(&self, worker: &Arc<Worker>, ident: ThreadIdent) -> Option<Arc<Run>> {

@@ -72,6 +72,7 @@ impl Watchdog {
                 }
             }
             drop(state);
+            pool.send_held(0);
             let next = self.look_after_runs(now);
             state = pool.lock();
             state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET;

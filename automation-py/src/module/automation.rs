@@ -111,9 +111,7 @@ impl Automation {
         script_name: Option<String>,
         actor: Option<String>,
     ) -> PyResult<Execution> {
-        let mut request = TestRequest::default();
-        request.script_name = script_name;
-        request.actor = actor;
+        let request = TestRequest { script_name, actor };
         let execution = self.door.ask(
             py,
             |automation| async move { automation.test(request).await },
@@ -183,9 +181,11 @@ impl Automation {
         since: Option<&Bound<'_, PyAny>>,
         script_name: Option<String>,
     ) -> PyResult<Py<Stats>> {
-        let mut query = StatsQuery::default();
-        query.since = since.map(arguments::day).transpose()?;
-        query.script_name = script_name;
+        let query = StatsQuery {
+            since: since.map(arguments::day).transpose()?,
+            script_name,
+            ..StatsQuery::default()
+        };
         let stats = self.door.ask(
             py,
             |automation| async move { automation.stats(query).await },

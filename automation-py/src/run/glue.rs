@@ -57,8 +57,7 @@ impl Glue {
     }
 }
 
-/// Prepares the interpreter. Where Python is the host's, the host's objects are left out of nothing: they go on
-/// as they are, and on its threads everything passes through to them.
+/// Prepares the interpreter. A host's own objects stay, and on its threads everything passes through to them.
 pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     if GLUE.get(py).is_some() {
         return Ok(());
@@ -69,8 +68,16 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     for part in ["modules", "environ", "threads", "atexit", "fork"] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }
-    if !hosted {
+    if !hosted
+        || !py
+            .import("sys")?
+            .getattr("modules")?
+            .contains("automation")?
+    {
         register_package(py)?;
+    }
+    if !hosted {
+        glue.function(py, "mark_initialized")?.call0()?;
         // What exists now is never garbage: it need not be looked at again.
         let gc = py.import("gc")?;
         gc.call_method0("collect")?;

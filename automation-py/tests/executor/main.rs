@@ -1,7 +1,14 @@
 //! The in-process executor, embedded: what scripts see, how they end, what they can't do to each other.
 
-#![expect(missing_docs, reason = "tests")]
-
 mod support;
 
+mod concurrency;
+mod context;
+mod endings;
+mod environment;
+mod inspection;
+mod interruption;
+mod main_module;
+mod run_entry;
 mod streams;
+mod threads;

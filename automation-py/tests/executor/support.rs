@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 /// Remembers what it was told.
 #[derive(Debug, Default)]
-pub struct Recorder {
-    pub started: Mutex<Option<Instant>>,
-    pub events: Mutex<Vec<RunEvent>>,
-    pub dry_run: bool,
+pub(crate) struct Recorder {
+    pub(crate) started: Mutex<Option<Instant>>,
+    pub(crate) events: Mutex<Vec<RunEvent>>,
+    pub(crate) dry_run: bool,
 }
 
 impl RunHost for Recorder {
@@ -63,18 +63,18 @@ impl RunHost for Recorder {
 }
 
 /// One run to be.
-pub struct Case {
-    pub host: Arc<Recorder>,
-    pub invocation: Invocation,
-    pub cancel: CancelToken,
+pub(crate) struct Case {
+    pub(crate) host: Arc<Recorder>,
+    pub(crate) invocation: Invocation,
+    pub(crate) cancel: CancelToken,
 }
 
 impl Case {
-    pub fn new(source: &str) -> Self {
+    pub(crate) fn new(source: &str) -> Self {
         Self::at("/srv/scripts/probe.py", source)
     }
 
-    pub fn at(path: &str, source: &str) -> Self {
+    pub(crate) fn at(path: &str, source: &str) -> Self {
         let script = Arc::new(Script::parse(path, source.as_bytes()).unwrap());
         let host = Arc::new(Recorder::default());
         let id = ExecutionId::from_uuid(Uuid::now_v7());
@@ -87,7 +87,7 @@ impl Case {
         }
     }
 
-    pub fn with(mut self, parameters: Value) -> Self {
+    pub(crate) fn with(mut self, parameters: Value) -> Self {
         let Value::Object(parameters) = parameters else {
             panic!("parameters are an object")
         };
@@ -95,24 +95,27 @@ impl Case {
         self
     }
 
-    pub fn ticket(mut self, ticket: Value) -> Self {
+    pub(crate) fn ticket(mut self, ticket: Value) -> Self {
         self.invocation.ticket = Some(ticket);
         self.invocation.classification = Some(json!({ "category": "Device Slow" }));
         self
     }
 
-    pub fn within(mut self, timeout: Duration) -> Self {
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
         self.invocation.timeout = timeout;
         self
     }
 
-    pub async fn run(self, executor: &PythonExecutor) -> Outcome {
-        executor.execute(self.invocation, self.cancel).await.unwrap()
+    pub(crate) async fn run(self, executor: &PythonExecutor) -> Outcome {
+        executor
+            .execute(self.invocation, self.cancel)
+            .await
+            .unwrap()
     }
 }
 
 /// Returns an executor that gives up soon.
-pub fn executor() -> PythonExecutor {
+pub(crate) fn executor() -> PythonExecutor {
     PythonExecutor::builder()
         .grace(Duration::from_millis(300))
         .build()
@@ -120,12 +123,12 @@ pub fn executor() -> PythonExecutor {
 }
 
 /// Runs a source with an executor of its own.
-pub async fn run(source: &str) -> Outcome {
+pub(crate) async fn run(source: &str) -> Outcome {
     Case::new(source).run(&executor()).await
 }
 
 /// Runs a source that has to complete. Returns its standard output.
-pub async fn stdout(source: &str) -> String {
+pub(crate) async fn stdout(source: &str) -> String {
     let outcome = run(source).await;
     assert_eq!(
         outcome.ending,
@@ -138,7 +141,7 @@ pub async fn stdout(source: &str) -> String {
 }
 
 /// Returns why a run failed.
-pub fn failure(outcome: &Outcome) -> (Reason, &str) {
+pub(crate) fn failure(outcome: &Outcome) -> (Reason, &str) {
     let Ending::Failed(Failure { reason, message }) = &outcome.ending else {
         panic!("{outcome:?}")
     };

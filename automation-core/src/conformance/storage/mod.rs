@@ -108,6 +108,7 @@ macro_rules! storage_conformance {
                 tenants_are_invisible_to_each_other
                 tenants_do_not_write_to_each_other
                 roundtrip_every_field
+                json_numbers_come_back_exactly
                 times_are_kept_to_the_microsecond
                 numbers_are_held_to_what_json_readers_agree_on
                 get_missing_is_not_found

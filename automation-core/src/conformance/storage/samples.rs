@@ -94,9 +94,9 @@ pub(super) fn full_end(status: Status) -> Completion {
         error: Some("ValueError: ü".to_owned()),
         parsed_output: Some(json!([])),
         exit_code: Some(0),
-        truncated: false,
+        truncated: true,
         output_bytes: 1 << 20,
-        still_running: false,
+        still_running: true,
         ..Completion::new(status, Some(Reason::Exception), at(60))
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
 
 use super::samples::{
-    append, at, end, finish, fresh, fresh_of, full, full_end, get, id, insert, insert_all, list,
-    one, run, transition,
+    Numbers, append, at, end, finish, fresh, fresh_of, full, full_end, get, id, insert, insert_all,
+    list, one, run, transition,
 };
 use crate::execution::{Execution, InstanceId, TenantId};
 use crate::status::Status;
@@ -18,6 +19,8 @@ pub async fn roundtrip_every_field(storage: &Arc<dyn Storage>) {
         let given = Execution {
             status,
             idempotency_key: Some(format!("key {n}")),
+            truncated: status == Status::Starting,
+            still_running: status == Status::Starting,
             ..full(n)
         };
         insert_all(storage, std::slice::from_ref(&given)).await;
@@ -34,6 +37,23 @@ pub async fn roundtrip_every_field(storage: &Arc<dyn Storage>) {
         .unwrap();
     ended.end(completion);
     assert_eq!(get(storage, &ended).await, ended);
+}
+
+/// Numbers in JSON come back exactly: no bit of a fraction is lost, no integer becomes a fraction.
+pub async fn json_numbers_come_back_exactly(storage: &Arc<dyn Storage>) {
+    let mut numbers = Numbers(3);
+    let fractions = (0..500).map(|_| {
+        let mantissa = numbers.below(1 << 53) as f64;
+        json!(mantissa / 3_f64.powi(numbers.below(40).try_into().unwrap()) + 1.0 / 3.0)
+    });
+    let max = crate::limits::JSON_INTEGER_MAX;
+    let integers = [0, 1, -1, max, -max].map(|n| json!(n));
+    let given = Execution {
+        parameters: fractions.chain(integers).chain([json!(1.0)]).collect(),
+        ..fresh(1)
+    };
+    insert_all(storage, std::slice::from_ref(&given)).await;
+    assert_eq!(get(storage, &given).await, given);
 }
 
 /// Times are kept to the microsecond; what is finer is cut off, before 1970 too.

@@ -74,10 +74,7 @@ impl fmt::Debug for MemoryStorage {
 #[async_trait]
 impl Storage for MemoryStorage {
     fn capabilities(&self) -> StorageCapabilities {
-        StorageCapabilities {
-            durable: false,
-            exclusive: true,
-        }
+        StorageCapabilities { durable: false }
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Applied, WriteError>> {

@@ -1,6 +1,7 @@
 //! How connections to the file are opened.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +17,52 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// the same pages again and again.
 const CHECKPOINT_PAGES: u32 = 4096;
 
-/// Returns the path without links and dots, so that one file has one name; makes an empty file that only its
-/// owner may read when there is none.
+/// Returns the path without links and dots, so that one file has one name. Opens nothing: closing any descriptor
+/// of a database drops the locks that SQLite holds on it for the whole process (POSIX `fcntl`).
 pub(super) fn place(path: &Path) -> Result<PathBuf, Failure> {
     let unusable = |error| Failure::Unusable(format!("{}: {error}", path.display()));
+    match path.canonicalize() {
+        Ok(place) if place.is_dir() => {
+            Err(Failure::Unusable(format!("{} is a folder", path.display())))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder
+                .unwrap_or(Path::new("."))
+                .canonicalize()
+                .map_err(unusable)?;
+            let name = path.file_name().ok_or_else(|| unusable(error))?;
+            Ok(folder.join(name))
+        }
+        Ok(folder) if folder.is_dir() => Err(unusable(ErrorKind::IsADirectory.into())),
+        other => other.map_err(unusable),
+    }
+}
+
+/// Makes an empty file that only its owner may read, when there is none.
+pub(super) fn create(path: &Path) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(unusable)?;
-    path.canonicalize().map_err(unusable)
+    match options.open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Failure::Unusable(format!("{}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends the leases of open executions: the process that held them is gone, since this one has the file.
+pub(super) fn end_leases(connection: &Connection) -> Result<(), Failure> {
+    connection.execute(
+        "UPDATE automation_logs INDEXED BY automation_logs_open SET lease_until = '1970-01-01T00:00:00.000000Z' \
+         WHERE status IN ('starting', 'running') AND lease_until IS NOT NULL",
+        [],
+    )?;
+    Ok(())
 }
 
 /// Opens the connection that writes, and brings the tables up to date.

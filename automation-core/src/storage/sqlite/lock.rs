@@ -18,16 +18,15 @@ impl ProcessLock {
     pub(super) fn take(database: &Path) -> Result<Self, Failure> {
         let path = path_of(database);
         let unusable = |error| Failure::Unusable(format!("{}: {error}", path.display()));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(unusable)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {
-                note_process(&file).map_err(unusable)?;
+                // Only for a message: a full disk must not keep the database closed.
+                let _ = note_process(&file);
                 Ok(Self { _file: file })
             }
             Err(TryLockError::WouldBlock) => Err(in_use(database, &mut file)),

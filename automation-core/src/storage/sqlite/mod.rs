@@ -51,7 +51,11 @@ impl Durability {
     }
 }
 
-/// Keeps everything in one SQLite file, which no other process may use at the same time.
+/// Keeps everything in one SQLite file, which no other process may use at the same time: opening it ends the leases
+/// of executions that an earlier process left open, so that they are recovered at once.
+///
+/// A script that runs in this process must not open the file with Python's own `sqlite3`: closing it there would drop
+/// the locks of this one.
 ///
 /// Calls that are made at the same time are committed together, so that many callers share the cost of
 /// bringing a commit to the disk. Beside the file `a.db` there are `a.db-wal`, `a.db-shm` and `a.db.lock`.
@@ -124,7 +128,9 @@ impl SqliteBuilder {
     fn open_blocking(self) -> Result<SqliteStorage, Failure> {
         let path = connection::place(&self.path)?;
         let lock = ProcessLock::take(&path)?;
+        connection::create(&path)?;
         let connection = connection::open_writer(&path, self.durability, self.file_bytes_max)?;
+        connection::end_leases(&connection)?;
         Ok(SqliteStorage {
             writer: Writer::start(connection, lock)?,
             readers: Readers::new(path.clone()),
@@ -162,10 +168,7 @@ impl SqliteStorage {
 #[async_trait]
 impl Storage for SqliteStorage {
     fn capabilities(&self) -> StorageCapabilities {
-        StorageCapabilities {
-            durable: true,
-            exclusive: true,
-        }
+        StorageCapabilities { durable: true }
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Applied, WriteError>> {

@@ -87,6 +87,11 @@ pub(super) fn list(
     after: Option<Place>,
     rows: usize,
 ) -> Result<Vec<Execution>, Failure> {
+    let (sql, values) = list_sql(query, after, rows);
+    all(connection, &sql, params_from_iter(values), row::read)
+}
+
+fn list_sql(query: &ExecutionQuery, after: Option<Place>, rows: usize) -> (String, Vec<SqlValue>) {
     let mut filter = filter(query);
     if let Some((at, id)) = after {
         filter.pair("(started_at, id) < (?, ?)", text::time(at), text::id(id));
@@ -97,7 +102,7 @@ pub(super) fn list(
         index(query),
         filter.sql(),
     );
-    all(connection, &sql, params_from_iter(filter.values), row::read)
+    (sql, filter.values)
 }
 
 fn filter(query: &ExecutionQuery) -> Filter {
@@ -182,4 +187,61 @@ pub(super) fn record(
         })
     });
     Ok(found.optional()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use rusqlite::{Connection, params_from_iter};
+    use uuid::Uuid;
+
+    use super::super::schema::migrate;
+    use super::list_sql;
+    use crate::execution::{ExecutionId, TenantId};
+    use crate::status::Status;
+    use crate::storage::ExecutionQuery;
+
+    /// Returns how SQLite would find the second page.
+    fn plan(query: &ExecutionQuery) -> String {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let after = (DateTime::UNIX_EPOCH, ExecutionId::from_uuid(Uuid::nil()));
+        let (sql, values) = list_sql(query, Some(after), 50);
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let steps = statement
+            .query_map(params_from_iter(values), |row| row.get::<_, String>(3))
+            .unwrap();
+        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+    }
+
+    #[test]
+    fn lists_walk_an_index_from_their_cursor_and_never_sort_the_table() {
+        let mine = ExecutionQuery::of(TenantId::default());
+        let of_ticket = ExecutionQuery {
+            ticket_id: Some("T-1".to_owned()),
+            ..mine.clone()
+        };
+        let newest = "automation_logs_newest (tenant_id=? AND started_at<?)";
+        let ticket = "automation_logs_ticket (tenant_id=? AND ticket_id=? AND started_at<?)";
+        for (query, index) in [(mine, newest), (of_ticket, ticket)] {
+            let plan = plan(&query);
+            assert!(plan.contains(index), "{plan}");
+            assert!(!plan.contains("B-TREE FOR ORDER BY"), "{plan}");
+        }
+    }
+
+    #[test]
+    fn open_executions_are_found_without_the_ended_ones() {
+        for tenant_id in [None, Some(TenantId::default())] {
+            let query = ExecutionQuery {
+                tenant_id,
+                statuses: vec![Status::Running],
+                ..ExecutionQuery::default()
+            };
+            let plan = plan(&query);
+            assert!(plan.contains("automation_logs_open"), "{plan}");
+        }
+    }
 }

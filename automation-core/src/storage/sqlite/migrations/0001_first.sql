@@ -8,7 +8,9 @@ CREATE TABLE automation_logs (
     script_name TEXT NOT NULL,
     script_version TEXT NOT NULL DEFAULT '',
     trigger TEXT NOT NULL DEFAULT 'ticket',
-    status TEXT NOT NULL CHECK (status IN ('starting', 'running', 'completed', 'failed', 'cancelled')),
+    -- The same as IN (...), for which SQLite would fill a temporary table at each write.
+    status TEXT NOT NULL CHECK (status = 'starting' OR status = 'running' OR status = 'completed'
+        OR status = 'failed' OR status = 'cancelled'),
     reason TEXT,
     started_at TEXT NOT NULL,
     completed_at TEXT,

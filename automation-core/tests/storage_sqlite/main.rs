@@ -1,4 +1,15 @@
-//! The storage promises, kept by the SQLite backend.
+//! The SQLite backend: it keeps the storage promises, and what it adds to them.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests are not recognised as tests"
+)]
+
+mod faults;
+mod opening;
+mod resolutions;
+mod rows;
+mod tables;
 
 use std::sync::Arc;
 
@@ -34,7 +45,6 @@ impl Fixture for File {
     fn expected_capabilities(&self) -> StorageCapabilities {
         let mut capabilities = StorageCapabilities::default();
         capabilities.durable = true;
-        capabilities.exclusive = true;
         capabilities
     }
 }

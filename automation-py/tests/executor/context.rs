@@ -1,0 +1,134 @@
+//! `automation.ctx`.
+
+use std::sync::Arc;
+
+use automation_core::executor::{Ending, RunEvent};
+use serde_json::json;
+
+use crate::support::{Case, Recorder, executor, failure, stdout};
+
+#[tokio::test]
+async fn it_shows_the_run() {
+    let source = r#"
+from automation import ctx
+import automation
+print(ctx.parameters, ctx.ticket, ctx.classification, ctx.dry_run, ctx.cancelled)
+print(len(ctx.execution_id), 0 < ctx.remaining() <= 30, automation.ctx is ctx)
+ctx.parameters['a'] = 2
+print(ctx.parameters)
+"#;
+    let case = Case::new(source)
+        .with(json!({ "a": 1, "f": 1.5, "n": null, "l": [true] }))
+        .ticket(json!({ "id": "T-1" }));
+    let outcome = case.run(&executor()).await;
+    let expected = "{'a': 1, 'f': 1.5, 'l': [True], 'n': None} {'id': 'T-1'} {'category': 'Device Slow'} \
+                    False False\n36 True True\n{'a': 2, 'f': 1.5, 'l': [True], 'n': None}\n";
+    assert_eq!(outcome.output.stdout.text, expected, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn it_tells_the_host() {
+    let source = r#"
+from automation import ctx
+ctx.progress(0.25)
+ctx.progress(1, text='done')
+ctx.log('a line')
+ctx.log(42)
+for bad in (-0.1, 1.1, float('nan')):
+    try:
+        ctx.progress(bad)
+    except ValueError as error:
+        print(error)
+"#;
+    let case = Case::new(source);
+    let host = Arc::clone(&case.host);
+    let outcome = case.run(&executor()).await;
+    let progress = |fraction, text: &str| RunEvent::Progress {
+        fraction,
+        text: text.to_owned(),
+    };
+    let log = |text: &str| RunEvent::Log {
+        text: text.to_owned(),
+    };
+    assert_eq!(
+        *host.events.lock(),
+        [
+            progress(0.25, ""),
+            progress(1.0, "done"),
+            log("a line"),
+            log("42")
+        ]
+    );
+    let expected = "fraction is -0.1, expected 0 to 1\nfraction is 1.1, expected 0 to 1\n\
+                    fraction is NaN, expected 0 to 1\n";
+    assert_eq!(outcome.output.stdout.text, expected);
+}
+
+#[tokio::test]
+async fn secrets_come_by_name_or_fail_by_kind() {
+    let source = r#"
+from automation import ctx
+print(len(ctx.secret('token')))
+for name in ('absent', 'broken', '../x'):
+    try:
+        ctx.secret(name)
+    except Exception as error:
+        print(type(error).__name__, error)
+"#;
+    let expected = "8\nLookupError secret \"absent\" is not configured\n\
+                    OSError secret \"broken\" can't be read: no permission\n\
+                    ValueError \"../x\" is not a secret's name: letters, digits and _ are, at most 64\n";
+    assert_eq!(stdout(source).await, expected);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_told() {
+    let mut case = Case::new("from automation import ctx\nprint(ctx.dry_run)");
+    let host = Arc::new(Recorder {
+        dry_run: true,
+        ..Recorder::default()
+    });
+    case.invocation.host = host;
+    assert_eq!(case.run(&executor()).await.output.stdout.text, "True\n");
+}
+
+#[tokio::test]
+async fn what_a_script_does_not_catch_fails_it() {
+    let case = Case::new("from automation import ctx\nctx.secret('absent')");
+    let outcome = case.run(&executor()).await;
+    assert_eq!(
+        failure(&outcome).1,
+        "LookupError: secret \"absent\" is not configured"
+    );
+}
+
+#[tokio::test]
+async fn without_a_run_it_is_a_stand_in() {
+    let executor = executor();
+    let answer = pyo3::Python::attach(|py| {
+        use pyo3::types::PyAnyMethods as _;
+        let source = cr#"
+from automation import ctx
+import os
+os.environ['AUTOMATION_SECRET_TOKEN'] = 'by-hand'
+seen = [ctx.ticket, ctx.classification, ctx.parameters, ctx.execution_id, ctx.dry_run, ctx.cancelled]
+seen += [ctx.remaining(), ctx.progress(0.5, 'x'), ctx.secret('token'), repr(ctx)]
+try:
+    ctx.secret('absent')
+except LookupError as error:
+    seen.append(str(error))
+del os.environ['AUTOMATION_SECRET_TOKEN']
+seen = repr(seen)
+"#;
+        let namespace = pyo3::types::PyDict::new(py);
+        py.run(source, Some(&namespace), None).unwrap();
+        let seen = namespace.as_any().get_item("seen").unwrap();
+        seen.extract::<String>().unwrap()
+    });
+    assert_eq!(
+        answer,
+        "[None, None, {}, None, False, False, None, None, 'by-hand', '<automation context without a run>', \
+         'secret \"absent\" is not configured: set AUTOMATION_SECRET_ABSENT to run by hand']"
+    );
+    assert_eq!(Case::new("").run(&executor).await.ending, Ending::Completed);
+}

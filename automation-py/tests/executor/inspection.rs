@@ -1,0 +1,105 @@
+//! What is found out about a script without executing it.
+
+use automation_core::script::{Diagnostic, Severity};
+use automation_core::{Executor, Script};
+
+use crate::support::executor;
+
+fn inspect(source: &str) -> Vec<Diagnostic> {
+    let script = Script::parse("scripts/probe.py", source.as_bytes()).unwrap();
+    executor().inspect(&script).unwrap().diagnostics
+}
+
+fn messages(source: &str) -> Vec<String> {
+    inspect(source).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_of_a_script_is_executed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let source = format!("open({mark:?}, 'w')\nraise SystemExit(3)\n");
+    assert_eq!(inspect(&source), []);
+    assert!(!mark.exists());
+}
+
+#[test]
+fn a_syntax_error_has_its_place() {
+    assert_eq!(
+        messages("x = 1\nif x = 2:\n    pass\n"),
+        ["probe.py:2:4: SyntaxError: invalid syntax. Maybe you meant '==' or ':=' instead of '='?"]
+    );
+    assert_eq!(
+        messages("def f():\n  a\n b\n"),
+        ["probe.py:3:3: IndentationError: unindent does not match any outer indentation level"]
+    );
+}
+
+#[test]
+fn a_source_that_nests_too_deeply_is_an_error_and_no_crash() {
+    for source in [
+        "(".repeat(100_000),
+        format!("x = {}1", "-".repeat(100_000)),
+        format!("x = {}1{}", "[".repeat(150), "]".repeat(150)),
+        format!("{}1", "a.b(".repeat(20_000)),
+        format!("x = {}", vec!["1"; 60_000].join("+")),
+    ] {
+        for diagnostic in inspect(&source) {
+            assert_eq!(diagnostic.severity, Severity::Error);
+        }
+    }
+}
+
+#[test]
+fn the_embedded_version_has_to_fit() {
+    let block = |wanted: &str| format!("# /// script\n# requires-python = \"{wanted}\"\n# ///\n");
+    assert_eq!(inspect(&block(">=3.9")), []);
+    assert_eq!(inspect(&block("~=3.9, !=3.10.*")), []);
+    let found = messages(&block(">=3.99")).concat();
+    assert!(
+        found.starts_with("probe.py: requires-python is \">=3.99\", and Python 3."),
+        "{found}"
+    );
+}
+
+#[test]
+fn packages_that_are_absent_are_named_with_the_command() {
+    let block = |wanted: &str| format!("# /// script\n# dependencies = [{wanted}]\n# ///\n");
+    assert_eq!(inspect(&block("\"pip\", \"PIP>=1\"")), []);
+    assert_eq!(
+        inspect(&block("\"absent-package; sys_platform == 'win32'\"")),
+        []
+    );
+    let found = messages(&block("\"absent-package>=2\", \"pip>=9999\""));
+    assert_eq!(found.len(), 2);
+    assert!(
+        found[0].starts_with("probe.py: absent-package>=2 is not installed: /"),
+        "{found:?}"
+    );
+    assert!(
+        found[0].ends_with(" -m pip install 'absent-package>=2'"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].starts_with("probe.py: pip>=9999 is needed and "),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_entry_has_to_be_there() {
+    let block = "# /// script\n# [tool.automation]\n# entry = \"run\"\n# ///\n";
+    let guard = "if __name__ == '__main__':\n    run(None)\n";
+    let run = "def run(ctx):\n    pass\n";
+    assert_eq!(inspect(&format!("{block}{run}{guard}")), []);
+    let found = inspect(&format!("{block}{run}"));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].severity, Severity::Warning);
+    let found = inspect(&format!("{block}{guard}"));
+    assert_eq!(found[0].severity, Severity::Error);
+    assert!(
+        found[0]
+            .message
+            .contains("expected a function `def run(ctx")
+    );
+}

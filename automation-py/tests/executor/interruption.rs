@@ -1,0 +1,252 @@
+//! Deadlines and cancels.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use automation_core::Reason;
+use automation_core::executor::{Ending, Executor, ExecutorError, Outcome};
+use automation_py::PythonExecutor;
+
+use crate::support::{Case, executor, failure};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+async fn timed_out(executor: &PythonExecutor, source: &str) -> Outcome {
+    let outcome = Case::new(source).within(SHORT).run(executor).await;
+    assert_eq!(
+        failure(&outcome),
+        (Reason::Timeout, "timed out after 0.1 s"),
+        "{source}"
+    );
+    assert!(outcome.output.interrupted);
+    outcome
+}
+
+async fn still_works(executor: &PythonExecutor) {
+    let outcome = Case::new("print('works')").run(executor).await;
+    assert_eq!(outcome.output.stdout.text, "works\n");
+}
+
+#[tokio::test]
+async fn python_code_ends_at_its_deadline() {
+    let executor = executor();
+    for source in [
+        "print('before')\nwhile True: pass\n",
+        "print('before')\nwhile True:\n    try:\n        while True: x = 1\n    except Exception: pass\n",
+        "print('before')\ntry:\n    while True: pass\nfinally:\n    while True: pass\n",
+        "import time\nprint('before')\nwhile True: time.sleep(0.01)\n",
+        "print('before')\nclass A:\n    def __del__(self):\n        while True: pass\na = A()\n",
+        "import atexit\nprint('before')\n@atexit.register\ndef f():\n    while True: pass\n",
+        "import sys\nprint('before')\nclass Out:\n    def write(self, t): pass\n    def flush(self):\n        while True: pass\nsys.stderr = Out()\n",
+        "import threading\nprint('before')\ndef f():\n    while True: pass\nt = threading.Thread(target=f)\nt.start(); t.join()\n",
+    ] {
+        let outcome = timed_out(&executor, source).await;
+        assert!(!outcome.still_running, "{source}");
+        assert!(
+            outcome.duration < SHORT * 4,
+            "{:?} {source}",
+            outcome.duration
+        );
+        assert!(
+            outcome.output.stdout.text.starts_with("before\n"),
+            "{source}"
+        );
+        still_works(&executor).await;
+    }
+    assert_eq!(executor.health().await.quarantined_threads, 0);
+}
+
+#[tokio::test]
+async fn the_traceback_shows_where_it_was() {
+    let outcome = timed_out(&executor(), "def spin():\n    while True: pass\nspin()\n").await;
+    let stderr = outcome.output.stderr.text;
+    assert!(stderr.contains("line 2, in spin\n"), "{stderr}");
+    assert!(stderr.ends_with("automation.RunInterrupted\n"), "{stderr}");
+}
+
+#[tokio::test]
+async fn what_waits_in_c_is_abandoned_and_replaced() {
+    let executor = PythonExecutor::builder()
+        .workers(1)
+        .grace(Duration::from_millis(100))
+        .build()
+        .unwrap();
+    let source = "import time\nprint('before')\ntime.sleep(1)\nprint('after')\n";
+    let outcome = timed_out(&executor, source).await;
+    assert!(outcome.still_running);
+    assert_eq!(outcome.output.stdout.text, "before\n");
+    assert!(outcome.duration < Duration::from_millis(600), "{outcome:?}");
+    still_works(&executor).await;
+    let health = executor.health().await;
+    assert_eq!(
+        (health.quarantined_threads, health.workers, health.busy),
+        (1, 1, 0)
+    );
+    // It ends at last: the interruption waits for it.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let health = executor.health().await;
+    assert_eq!((health.quarantined_threads, health.workers), (0, 1));
+    still_works(&executor).await;
+}
+
+#[tokio::test]
+async fn too_many_abandoned_threads_close_the_door_until_one_ends() {
+    let executor = PythonExecutor::builder()
+        .workers(1)
+        .grace(Duration::from_millis(50))
+        .abandoned_max(1)
+        .build()
+        .unwrap();
+    let source = "import time\ntime.sleep(1)\n";
+    for _ in 0..2 {
+        assert!(timed_out(&executor, source).await.still_running);
+    }
+    assert!(!executor.health().await.available);
+    let case = Case::new("print()");
+    let refused = executor.execute(case.invocation, case.cancel).await;
+    assert!(
+        matches!(refused, Err(ExecutorError::Unavailable { .. })),
+        "{refused:?}"
+    );
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    assert!(executor.health().await.available);
+    still_works(&executor).await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_can_not_end_it_is_a_failure() {
+    let executor = executor();
+    let case = Case::new("import time\ntime.sleep(1)\n");
+    let (cancel, host) = (case.cancel.clone(), Arc::clone(&case.host));
+    let waiter = tokio::spawn(async move {
+        while host.started.lock().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        cancel.cancel();
+    });
+    let outcome = case.run(&executor).await;
+    waiter.await.unwrap();
+    assert_eq!(failure(&outcome).0, Reason::CancelledByRequest);
+    assert!(outcome.still_running);
+}
+
+#[tokio::test]
+async fn a_cancel_in_the_queue_answers_at_once() {
+    let executor = Arc::new(PythonExecutor::builder().workers(1).build().unwrap());
+    let long = Case::new("import time\ntime.sleep(0.5)\n");
+    let host = Arc::clone(&long.host);
+    let first = tokio::spawn({
+        let executor = Arc::clone(&executor);
+        async move { long.run(&executor).await }
+    });
+    while host.started.lock().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let queued = Case::new("print('never')");
+    let (cancel, host) = (queued.cancel.clone(), Arc::clone(&queued.host));
+    let begin = Instant::now();
+    let second = tokio::spawn({
+        let executor = Arc::clone(&executor);
+        async move { queued.run(&executor).await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    cancel.cancel();
+    let outcome = second.await.unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(300));
+    assert_eq!(outcome.ending, Ending::Cancelled);
+    assert!(host.started.lock().is_none());
+    assert_eq!(outcome.duration, Duration::ZERO);
+    assert_eq!(first.await.unwrap().ending, Ending::Completed);
+}
+
+#[tokio::test]
+async fn a_queue_behind_a_slow_script_goes_on_elsewhere() {
+    let executor = Arc::new(executor());
+    let slow = tokio::spawn({
+        let executor = Arc::clone(&executor);
+        async move {
+            Case::new("import time\ntime.sleep(0.5)\n")
+                .run(&executor)
+                .await
+        }
+    });
+    let begin = Instant::now();
+    for _ in 0..20 {
+        still_works(&executor).await;
+    }
+    assert!(
+        begin.elapsed() < Duration::from_millis(400),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(slow.await.unwrap().ending, Ending::Completed);
+}
+
+/// Deadlines that strike around a script's own end, while the next run waits for the same thread and begins
+/// before the GIL is given up: whatever the first one's fate, the next one is never hit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_interruption_never_hits_the_next_run() {
+    const SPIN: &str =
+        "import time\nend = time.perf_counter() + {}\nwhile time.perf_counter() < end: pass\n";
+    let executor = PythonExecutor::builder().workers(1).build().unwrap();
+    let (first, next) = (SPIN.replace("{}", "0.003"), SPIN.replace("{}", "0.008"));
+    let mut cut = 0;
+    for turn in 0..200 {
+        let timeout = Duration::from_micros(1500 + (turn % 20) * 100);
+        let first = Case::new(&first).within(timeout).run(&executor);
+        let next = Case::new(&next).run(&executor);
+        let (first, next) = tokio::join!(first, next);
+        assert!(!first.still_running, "{first:?}");
+        if first.ending != Ending::Completed {
+            assert_eq!(failure(&first).0, Reason::Timeout);
+            cut += 1;
+        }
+        assert_eq!(next.ending, Ending::Completed, "{next:?}");
+    }
+    assert!(cut > 0, "no deadline struck");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_races_the_end_decides_for_one_side() {
+    let executor = PythonExecutor::builder().workers(2).build().unwrap();
+    for turn in 0..300u64 {
+        let case = Case::new("for i in range(2000): pass\nprint('done')");
+        let cancel = case.cancel.clone();
+        let canceller = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_micros(turn % 50 * 10)).await;
+            cancel.cancel();
+        });
+        let outcome = case.run(&executor).await;
+        match outcome.ending {
+            Ending::Completed => assert_eq!(outcome.output.stdout.text, "done\n"),
+            Ending::Cancelled => {}
+            Ending::Failed(failure) => panic!("{failure:?}"),
+        }
+        canceller.await.unwrap();
+        still_works(&executor).await;
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_says_what_it_left_behind() {
+    let executor = Arc::new(executor());
+    let case = Case::new("import time\ntime.sleep(1)\n");
+    let host = Arc::clone(&case.host);
+    let run = tokio::spawn({
+        let executor = Arc::clone(&executor);
+        async move { case.run(&executor).await }
+    });
+    while host.started.lock().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let left = executor
+        .shutdown(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert!(
+        left.to_string()
+            .contains("1 runs did not end within 0.05 s"),
+        "{left}"
+    );
+    assert_eq!(run.await.unwrap().ending, Ending::Completed);
+}

@@ -1,0 +1,117 @@
+//! Threads that scripts start.
+
+use std::time::Duration;
+
+use automation_core::Executor;
+use automation_core::executor::Ending;
+
+use crate::support::{Case, executor, run, stdout};
+
+#[tokio::test]
+async fn threads_belong_to_the_run_that_started_them() {
+    let source = r#"
+import _thread, asyncio, os, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import __main__
+mine = 5
+os.environ['AUTOMATION_THREAD'] = 'yes'
+def look(name):
+    print(name, len(sys.argv), __main__.mine, os.environ['AUTOMATION_THREAD'])
+thread = threading.Thread(target=look, args=('thread',))
+thread.start(); thread.join()
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(look, ['pool']))
+async def main():
+    await asyncio.to_thread(look, 'asyncio')
+asyncio.run(main())
+timer = threading.Timer(0.001, look, ('timer',))
+timer.start(); timer.join()
+done = threading.Event()
+def raw(): look('raw'); done.set()
+_thread.start_new_thread(raw, ())
+done.wait()
+def nested():
+    inner = threading.Thread(target=look, args=('nested',))
+    inner.start(); inner.join()
+thread = threading.Thread(target=nested)
+thread.start(); thread.join()
+"#;
+    let expected = ["thread", "pool", "asyncio", "timer", "raw", "nested"]
+        .map(|name| format!("{name} 2 5 yes\n"))
+        .concat();
+    assert_eq!(stdout(source).await, expected);
+}
+
+#[tokio::test]
+async fn exceptions_of_threads_are_shown_in_the_run() {
+    let source = r#"
+import _thread, sys, threading, time
+thread = threading.Thread(target=lambda: 1/0, name='worker')
+thread.start(); thread.join()
+def raw():
+    raise ValueError('raw')
+_thread.start_new_thread(raw, ())
+threading.Thread(target=sys.exit).start()
+while _thread._count() and 'raw' not in getattr(threading, 'probe', 'raw'): pass
+time.sleep(0.05)
+"#;
+    let outcome = run(source).await;
+    assert_eq!(outcome.ending, Ending::Completed);
+    let text = outcome.output.stderr.text;
+    assert!(text.contains("Exception in thread worker:\n"), "{text}");
+    assert!(
+        text.contains("ZeroDivisionError: division by zero\n"),
+        "{text}"
+    );
+    assert!(text.contains("ValueError: raw\n"), "{text}");
+    assert!(!text.contains("SystemExit"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_thread_writes_after_its_run_is_counted_and_dropped() {
+    let source = r#"
+import sys, threading, time
+text = 'late'
+def late():
+    time.sleep(0.1)
+    print(text)
+    sys.stderr.write(text)
+threading.Thread(target=late, daemon=True).start()
+print('end')
+"#;
+    let executor = executor();
+    let outcome = Case::new(source).run(&executor).await;
+    assert_eq!(outcome.output.stdout.text, "end\n");
+    let next = Case::new("import time\ntime.sleep(0.3)\nprint('next')")
+        .run(&executor)
+        .await;
+    assert_eq!(next.output.stdout.text, "next\n");
+    assert_eq!(next.output.stderr.text, "");
+    // The thread's globals were there, or it would have written a traceback.
+    assert_eq!(executor.health().await.details["late_output_bytes"], 9);
+}
+
+#[tokio::test]
+async fn a_thread_that_is_left_behind_can_ask_nothing_more() {
+    let source = r#"
+import threading, time
+from automation import ctx
+def late():
+    time.sleep(0.05)
+    try:
+        ctx.log('late')
+    except RuntimeError as error:
+        threading.probe = str(error)
+threading.Thread(target=late, daemon=True).start()
+"#;
+    let executor = executor();
+    let case = Case::new(source);
+    let host = std::sync::Arc::clone(&case.host);
+    case.run(&executor).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let outcome = Case::new("import threading\nprint(threading.probe)")
+        .run(&executor)
+        .await;
+    assert_eq!(outcome.output.stdout.text, "the run has ended\n");
+    assert!(host.events.lock().is_empty());
+}

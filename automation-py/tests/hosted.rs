@@ -1,0 +1,87 @@
+//! Where Python is the host's: its threads see what they always saw, while runs are contained.
+
+#[path = "executor/support.rs"]
+#[expect(dead_code, reason = "shared with the suite of the embedded case")]
+mod support;
+
+use automation_core::executor::Ending;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use self::support::{Case, executor};
+
+const BEFORE: &std::ffi::CStr = cr#"
+import os, sys, threading
+import __main__
+__main__.host_value = 1
+sys.argv = ['host', 'argument']
+streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__)
+hook = sys.excepthook
+"#;
+
+/// Runs on a thread of the host, after a script has done its best to change things.
+const AFTER: &std::ffi::CStr = cr#"
+import io, subprocess
+assert (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__) == streams
+assert sys.argv == ['host', 'argument'] and sys.excepthook is hook
+assert __main__.host_value == 1 and not hasattr(__main__, 'script_value')
+assert sys.modules['__main__'] is __main__ and 'host_value' in vars(__main__)
+__main__.host_value = 2
+assert 'AUTOMATION_HOSTED' not in os.environ
+os.environ['AUTOMATION_HOSTED'] = 'host'
+assert subprocess.check_output(['sh', '-c', 'echo $AUTOMATION_HOSTED']) == b'host\n'
+assert os.system('test "$AUTOMATION_HOSTED" = host') == 0
+del os.environ['AUTOMATION_HOSTED']
+os.putenv('AUTOMATION_PUT', 'x'); os.unsetenv('AUTOMATION_PUT')
+
+mine = sys.stdout = io.StringIO()
+print('host')
+threading.Thread(target=print, args=('thread',)).start()
+while 'thread' not in mine.getvalue(): pass
+sys.stdout = streams[1]
+assert mine.getvalue() == 'host\nthread\n', mine.getvalue()
+left = threading.left_stream
+left.flush()
+sys.stdout = mine
+left.write('through a stream that a run left')
+sys.stdout = streams[1]
+assert mine.getvalue().endswith('through a stream that a run left')
+sys.argv = ['changed']
+assert sys.argv == ['changed'] and sys.__dict__['argv'] == ['changed']
+"#;
+
+const SCRIPT: &str = r#"
+import os, sys, threading
+import __main__
+print(sys.argv[0], hasattr(__main__, 'host_value'))
+threading.left_stream = sys.stdout
+os.environ['AUTOMATION_HOSTED'] = 'run'
+__main__.script_value = 3
+sys.argv, sys.stdout, sys.stderr, sys.stdin, sys.excepthook = [], None, None, None, None
+sys.__stdout__ = None
+"#;
+
+#[tokio::test]
+async fn the_host_goes_on_as_before() {
+    Python::initialize();
+    let namespace = Python::attach(|py| {
+        let namespace = PyDict::new(py);
+        py.run(BEFORE, Some(&namespace), None).unwrap();
+        namespace.unbind()
+    });
+    let executor = executor();
+    let outcome = Case::new(SCRIPT).run(&executor).await;
+    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
+    assert_eq!(outcome.output.stdout.text, "/srv/scripts/probe.py False\n");
+    Python::attach(|py| {
+        let namespace = namespace.bind(py);
+        if let Err(error) = py.run(AFTER, Some(namespace), None) {
+            error.display(py);
+            panic!("the host noticed");
+        }
+    });
+    let outcome = Case::new("from automation import ctx\nprint(ctx.dry_run)")
+        .run(&executor)
+        .await;
+    assert_eq!(outcome.output.stdout.text, "False\n");
+}
