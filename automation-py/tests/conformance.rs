@@ -1,5 +1,7 @@
 //! The promises that every executor keeps, kept by the in-process one.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper fails like a test")]
+
 use std::sync::Arc;
 
 use automation_core::Executor;

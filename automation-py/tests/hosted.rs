@@ -1,5 +1,11 @@
 //! Where Python is the host's: its threads see what they always saw, while runs are contained.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail like a test"
+)]
+
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the suite of the embedded case")]
 mod support;

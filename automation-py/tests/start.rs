@@ -1,5 +1,7 @@
 //! How the interpreter starts: a process has one, so this is one test, in the order in which it must happen.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper fails like a test")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,7 @@
 //! How a [`PythonExecutor`] is set up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl PythonExecutorBuilder {
         let interpreter = Interpreter::start(self.python.as_deref())?;
         let injector = Injector::start()?;
         let pool = Pool::start(self.settings)?;
-        let watchdog = Watchdog::new(pool.clone(), injector);
+        let watchdog = Watchdog::new(Arc::clone(&pool), injector);
         let executor = PythonExecutor { interpreter, pool };
         thread::Builder::new()
             .name("python-watch".to_owned())

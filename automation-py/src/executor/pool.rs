@@ -206,7 +206,7 @@ impl Pool {
             "a script could not be stopped; its thread is abandoned"
         );
         reply.send(Ok(outcome));
-        refuse(refused, || unavailable(quarantined));
+        refuse(&refused, || unavailable(quarantined));
         self.drained.notify_waiters();
     }
 
@@ -246,7 +246,7 @@ impl Pool {
             }
             if tokio::time::timeout_at(deadline, drained).await.is_err() {
                 let refused = std::mem::take(&mut self.lock().queue);
-                refuse(refused, || ExecutorError::Closed);
+                refuse(&refused, || ExecutorError::Closed);
                 return left;
             }
         }
@@ -406,7 +406,7 @@ fn unavailable(quarantined: usize) -> ExecutorError {
     }
 }
 
-fn refuse(runs: VecDeque<Arc<Run>>, error: impl Fn() -> ExecutorError) {
+fn refuse(runs: &VecDeque<Arc<Run>>, error: impl Fn() -> ExecutorError) {
     for reply in runs.iter().filter_map(|run| run.claim()) {
         reply.send(Err(error()));
     }

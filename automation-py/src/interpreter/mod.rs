@@ -117,9 +117,12 @@ fn embed(python: Option<&Path>) -> Result<Interpreter, ExecutorError> {
         .spawn(move || {
             let started = ffi::initialize(&probe.executable).map_err(start_error);
             let installed = started.and_then(|()| Python::attach(|py| install(py, false)));
-            let stays = installed.is_ok();
+            let failed = installed.is_err();
             let _ = sender.send(installed);
-            while stays {
+            if failed {
+                return;
+            }
+            loop {
                 thread::park();
             }
         })

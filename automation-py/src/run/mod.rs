@@ -21,9 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
-use automation_core::executor::{
-    Ending, ExecutorError, Failure, Invocation, Outcome, RawOutput, RunEvent,
-};
+use automation_core::executor::{Ending, ExecutorError, Failure, Invocation, Outcome, RunEvent};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
@@ -150,22 +148,16 @@ impl Run {
         self.stderr.write(bytes);
     }
 
-    /// Closes both streams, and returns what they got. What is written later is counted and dropped.
-    fn close(&self) -> RawOutput {
-        let mut output = RawOutput::default();
-        output.stdout = self.stdout.close();
-        output.stderr = self.stderr.close();
-        output
-    }
-
-    /// Returns the outcome of a run that has come to `ending` now, and closes its streams.
+    /// Returns the outcome of a run that has come to `ending` now, and closes its streams: what is written later
+    /// is counted and dropped.
     pub(crate) fn outcome(&self, ending: Ending) -> Outcome {
         let mut outcome = Outcome::new(ending);
         let elapsed = self.handed_over.elapsed();
         let started = self.phase.started();
         outcome.queue = started.unwrap_or(elapsed);
         outcome.duration = elapsed.saturating_sub(outcome.queue);
-        outcome.output = self.close();
+        outcome.output.stdout = self.stdout.close();
+        outcome.output.stderr = self.stderr.close();
         outcome
     }
 

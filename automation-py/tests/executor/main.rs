@@ -1,5 +1,11 @@
 //! The in-process executor, embedded: what scripts see, how they end, what they can't do to each other.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail like a test"
+)]
+
 mod support;
 
 mod concurrency;
