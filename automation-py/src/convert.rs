@@ -69,7 +69,7 @@ fn read(value: &Bound<'_, PyAny>, path: &mut Vec<String>) -> Result<Value, Strin
     if path.len() > limits::JSON_DEPTH_MAX {
         path.clear();
         return Err(format!(
-            "is nested deeper than {} levels",
+            "nested deeper than {} levels",
             limits::JSON_DEPTH_MAX
         ));
     }
@@ -90,7 +90,7 @@ fn read(value: &Bound<'_, PyAny>, path: &mut Vec<String>) -> Result<Value, Strin
         let number = Number::from_f64(value.value());
         return number
             .map(Value::Number)
-            .ok_or_else(|| format!("is {value}, which JSON has no number for"));
+            .ok_or_else(|| "NaN or Infinity (not JSON)".to_owned());
     }
     if let Ok(dict) = value.cast::<PyDict>() {
         return object(dict, path);
@@ -101,10 +101,7 @@ fn read(value: &Bound<'_, PyAny>, path: &mut Vec<String>) -> Result<Value, Strin
     if let Ok(tuple) = value.cast::<PyTuple>() {
         return array(tuple.iter(), path);
     }
-    Err(format!(
-        "is of type {}, which JSON does not have",
-        kind(value)
-    ))
+    Err(format!("type {}, which JSON does not have", kind(value)))
 }
 
 fn array<'py>(
@@ -114,7 +111,7 @@ fn array<'py>(
     let mut array = Vec::new();
     for (index, item) in items.enumerate() {
         if index >= limits::JSON_NODES_MAX {
-            return Err(format!("has more than {} items", limits::JSON_NODES_MAX));
+            return Err(format!("more than {} items", limits::JSON_NODES_MAX));
         }
         path.push(index.to_string());
         array.push(read(&item, path)?);
@@ -127,7 +124,7 @@ fn object(dict: &Bound<'_, PyDict>, path: &mut Vec<String>) -> Result<Value, Str
     let mut object = Map::new();
     for (key, value) in dict.iter() {
         let Ok(key) = key.cast::<PyString>() else {
-            return Err(format!("has a key of type {}, expected str", kind(&key)));
+            return Err(format!("a key of type {}, expected str", kind(&key)));
         };
         let key = text(key)?;
         path.push(key.clone());
@@ -140,7 +137,7 @@ fn object(dict: &Bound<'_, PyDict>, path: &mut Vec<String>) -> Result<Value, Str
 fn text(text: &Bound<'_, PyString>) -> Result<String, String> {
     match text.to_str() {
         Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err("holds a lone surrogate, which is no character".to_owned()),
+        Err(_) => Err("lone surrogate".to_owned()),
     }
 }
 
@@ -150,7 +147,7 @@ fn integer(value: &Bound<'_, PyAny>) -> Result<Value, String> {
             Ok(integer.into())
         }
         _ => Err(format!(
-            "is an integer beyond ±{}: a string can hold it",
+            "integer beyond ±{} (send it as a string)",
             limits::JSON_INTEGER_MAX
         )),
     }

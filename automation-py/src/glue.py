@@ -15,6 +15,8 @@ import traceback
 from types import ModuleType
 
 OWN_FILE = __file__
+# Longest message of an exception that is kept beside the traceback.
+SENTENCE_CHARS_MAX = 4096
 
 
 class RunModule(ModuleType):
@@ -215,7 +217,10 @@ def sentence(error):
         text = str(error)
     except Exception:
         text = "<exception str() failed>"
-    return f"{name}: {text}" if text else name
+    whole = f"{name}: {text}" if text else name
+    if len(whole) > SENTENCE_CHARS_MAX:
+        whole = whole[:SENTENCE_CHARS_MAX] + "..."
+    return whole.encode("utf-8", "backslashreplace").decode()
 
 
 def report(error, path, source):

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use super::perform::panicked;
 use super::pool::Pool;
-use crate::interpreter::{Interpreter, STACK_BYTES};
+use crate::interpreter::{Interpreter, STACK_BYTES, without_gil};
 use crate::run::Glue;
 
 /// Inspects a script on a thread of its own: sources that nest deeply need a deep stack.
@@ -22,19 +22,22 @@ pub(super) fn inspect(
     interpreter: &Interpreter,
     script: &Script,
 ) -> Result<Inspection, ExecutorError> {
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("python-inspect".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || {
-                Python::attach(|py| findings(py, pool, interpreter, script))
-            })
-            .map_err(|error| ExecutorError::Unavailable {
-                detail: format!("no thread for an inspection: {error}"),
-            })?
-            .join()
-            .map_err(|panic| panicked(&*panic))
-    })
+    let inspect = || {
+        thread::scope(|scope| {
+            thread::Builder::new()
+                .name("python-inspect".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || {
+                    Python::attach(|py| findings(py, pool, interpreter, script))
+                })
+                .map_err(|error| ExecutorError::Unavailable {
+                    detail: format!("no thread for an inspection: {error}"),
+                })?
+                .join()
+                .map_err(|panic| panicked(&*panic))
+        })
+    };
+    without_gil(inspect)
 }
 
 fn findings(py: Python<'_>, pool: &Pool, interpreter: &Interpreter, script: &Script) -> Inspection {

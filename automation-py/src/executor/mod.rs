@@ -7,6 +7,7 @@ mod injector;
 mod inspect;
 mod perform;
 mod pool;
+mod turns;
 mod watchdog;
 
 use std::fmt;

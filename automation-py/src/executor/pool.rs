@@ -1,15 +1,11 @@
-//! The queue and the worker threads.
-//!
-//! One GIL is handed around among the workers, and handing it over for scripts that take microseconds costs more
-//! than the scripts do. So one worker at a time drains the queue; it keeps the GIL from run to run and gives it
-//! up only to wait. Another worker takes over when the queue stands still, which the watchdog sees.
+//! The worker threads and what they have in common: the queue, the compiled code, the answers held back.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use automation_core::executor::ExecutorError;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -19,16 +15,10 @@ use tokio::sync::Notify;
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
 use super::perform::{panicked, perform};
+use super::turns::{State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
 use crate::run::{Answer, Cut, LateBytes, Reply, Run};
-
-/// Time for which the queue may stand still before another worker takes over.
-pub(super) const STALL: Duration = Duration::from_millis(1);
-/// Age of the last take from which a worker that is done takes over by itself.
-const FOLLOW: Duration = Duration::from_micros(200);
-/// Runs that leave the queue within one tick when its scripts are too short to share.
-const BUSY_TAKES: u64 = 8;
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -43,31 +33,6 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     /// Threads whose script could not be stopped that are replaced.
     pub(super) abandoned_max: usize,
-}
-
-/// A worker thread.
-pub(super) struct Worker {
-    id: usize,
-    wake: Condvar,
-    /// What it runs, and which thread it is to Python.
-    pub(super) current: Mutex<Option<(Arc<Run>, ThreadIdent)>>,
-    abandoned: AtomicBool,
-}
-
-/// What the pool's lock protects.
-pub(super) struct State {
-    pub(super) queue: VecDeque<Arc<Run>>,
-    idle: Vec<Arc<Worker>>,
-    pub(super) workers: Vec<Arc<Worker>>,
-    /// The worker that drains the queue.
-    drainer: Option<usize>,
-    pub(super) taken: u64,
-    last_taken: Instant,
-    pub(super) quarantined: usize,
-    pub(super) closed: bool,
-    /// Whether the watchdog waits without a tick.
-    pub(super) watchdog_asleep: bool,
-    next_id: usize,
 }
 
 /// The queue and the workers. Its lock is never held while waiting for the GIL.
@@ -87,18 +52,7 @@ impl Pool {
     pub(super) fn start(settings: Settings) -> Result<Arc<Self>, ExecutorError> {
         let pool = Arc::new(Self {
             settings,
-            state: Mutex::new(State {
-                queue: VecDeque::new(),
-                idle: Vec::new(),
-                workers: Vec::new(),
-                drainer: None,
-                taken: 0,
-                last_taken: Instant::now(),
-                quarantined: 0,
-                closed: false,
-                watchdog_asleep: false,
-                next_id: 0,
-            }),
+            state: Mutex::new(State::new()),
             watchdog: Condvar::new(),
             codes: CodeCache::default(),
             late: LateBytes::default(),
@@ -143,11 +97,7 @@ impl Pool {
             return Err(ExecutorError::Closed);
         }
         self.check_available(&state)?;
-        let now = run.handed_over();
-        state.queue.push_back(run);
-        if state.drainer.is_none() || now.saturating_duration_since(state.last_taken) >= STALL {
-            state.wake_drainer();
-        }
+        state.push(run);
         if state.watchdog_asleep {
             self.watchdog.notify_one();
         }
@@ -348,55 +298,6 @@ impl Pool {
             state.workers.retain(|other| !Arc::ptr_eq(other, worker));
         }
         self.watchdog.notify_one();
-    }
-}
-
-impl State {
-    /// Returns how many workers run something.
-    pub(super) fn busy(&self) -> usize {
-        let busy = |worker: &&Arc<Worker>| worker.current.lock().is_some();
-        self.workers.iter().filter(busy).count()
-    }
-
-    /// Takes the next run, if it is the worker's turn.
-    fn take(&mut self, worker: &Worker, ident: ThreadIdent) -> Option<Arc<Run>> {
-        let Some(run) = self.queue.front() else {
-            if self.drainer == Some(worker.id) {
-                self.drainer = None;
-            }
-            return None;
-        };
-        let now = Instant::now();
-        let turn = self.drainer.is_none_or(|drainer| drainer == worker.id)
-            || now.saturating_duration_since(self.last_taken) >= FOLLOW;
-        if !turn {
-            return None;
-        }
-        *worker.current.lock() = Some((Arc::clone(run), ident));
-        self.drainer = Some(worker.id);
-        self.taken += 1;
-        self.last_taken = now;
-        self.queue.pop_front()
-    }
-
-    /// Makes an idle worker the one that drains the queue.
-    fn wake_drainer(&mut self) {
-        if let Some(worker) = self.idle.pop() {
-            self.drainer = Some(worker.id);
-            worker.wake.notify_one();
-        }
-    }
-
-    /// Lets another worker take over when the queue stands still. `seen` is what `taken` was a tick ago.
-    pub(super) fn pass_on(&mut self, now: Instant, seen: u64) {
-        let Some(head) = self.queue.front() else {
-            return;
-        };
-        let waited = now.saturating_duration_since(head.handed_over()) >= STALL;
-        let stands = now.saturating_duration_since(self.last_taken) >= STALL;
-        if waited && (stands || self.taken - seen < BUSY_TAKES) {
-            self.wake_drainer();
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::injector::Injector;
-use super::pool::{Pool, Worker};
+use super::pool::Pool;
+use super::turns::Worker;
 use crate::ffi::ThreadIdent;
 use crate::run::{Cut, Run};
 

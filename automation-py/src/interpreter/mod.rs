@@ -41,6 +41,10 @@ impl Interpreter {
     /// Returns the running interpreter, and starts it if there is none: as `python`, or as the interpreter that
     /// this crate was built with.
     pub(crate) fn start(python: Option<&Path>) -> Result<Arc<Self>, ExecutorError> {
+        without_gil(|| Self::start_detached(python))
+    }
+
+    fn start_detached(python: Option<&Path>) -> Result<Arc<Self>, ExecutorError> {
         let mut current = INTERPRETER.lock();
         if let Some(interpreter) = &*current {
             if let Some(python) = python {
@@ -102,6 +106,15 @@ impl Interpreter {
             add("warning", json!(warning));
         }
         details
+    }
+}
+
+/// Calls `f` with the GIL released, if this thread may hold it: what waits for other threads of ours must not.
+pub(crate) fn without_gil<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    if ffi::is_initialized() {
+        Python::attach(|py| py.detach(f))
+    } else {
+        f()
     }
 }
 

@@ -8,6 +8,7 @@ mod environ;
 mod glue;
 mod main_module;
 mod objects;
+mod output;
 mod phase;
 mod progress;
 mod sink;

@@ -6,7 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule};
 
-use super::streams::{Output, Stream, set_host_stream, visible_stream};
+use super::output::Output;
+use super::streams::{Stream, set_host_stream, visible_stream};
 use super::{Run, Slot, current};
 
 /// What an attribute stands for.

@@ -1,9 +1,10 @@
 //! Many runs at once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use automation_core::executor::Ending;
-use automation_core::{Executor, Reason};
+use automation_core::{Executor, Reason, Script};
 use serde_json::json;
 
 use crate::support::{Case, executor, failure};
@@ -117,4 +118,37 @@ async fn deep_recursion_is_an_exception_and_no_crash() {
         assert_eq!(reason, Reason::Exception);
         assert!(message.starts_with("RecursionError"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_is_not_held_back_by_a_slow_script_that_follows() {
+    let executor = Arc::new(
+        automation_py::PythonExecutor::builder()
+            .workers(1)
+            .build()
+            .unwrap(),
+    );
+    let slow = "import time\ntime.sleep(0.4)\n";
+    let begin = Instant::now();
+    let runs = ["", slow, slow, ""].map(|source| {
+        let executor = Arc::clone(&executor);
+        tokio::spawn(async move {
+            Case::new(source).run(&executor).await;
+            begin.elapsed()
+        })
+    });
+    let mut answered = Vec::new();
+    for run in runs {
+        answered.push(run.await.unwrap());
+    }
+    assert!(answered[0] < Duration::from_millis(200), "{answered:?}");
+    assert!(answered[3] > Duration::from_millis(800), "{answered:?}");
+}
+
+#[tokio::test]
+async fn a_caller_that_holds_the_gil_may_build_and_inspect() {
+    let script = Script::parse("probe.py", b"x = = 1").unwrap();
+    let _first = executor();
+    let diagnostics = pyo3::Python::attach(|_| executor().inspect(&script).unwrap().diagnostics);
+    assert_eq!(diagnostics.len(), 1);
 }

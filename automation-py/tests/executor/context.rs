@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automation_core::executor::{Ending, RunEvent};
+use automation_core::executor::{Ending, Executor, RunEvent};
 use serde_json::json;
 
 use crate::support::{Case, Recorder, executor, failure, stdout};
@@ -131,4 +131,26 @@ seen = repr(seen)
          'secret \"absent\" is not configured: set AUTOMATION_SECRET_ABSENT to run by hand']"
     );
     assert_eq!(Case::new("").run(&executor).await.ending, Ending::Completed);
+}
+
+#[tokio::test]
+async fn a_defect_of_ours_is_an_error_and_the_worker_lives_on() {
+    let executor = automation_py::PythonExecutor::builder()
+        .workers(1)
+        .build()
+        .unwrap();
+    let case = Case::new("from automation import ctx\nctx.secret('panic')");
+    let error = executor
+        .execute(case.invocation, case.cancel)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the executor failed: the host has a defect"
+    );
+    let outcome = Case::new("import sys\nprint(sys.argv[0])")
+        .run(&executor)
+        .await;
+    assert_eq!(outcome.output.stdout.text, "/srv/scripts/probe.py\n");
+    assert_eq!(executor.health().await.busy, 0);
 }

@@ -169,3 +169,11 @@ async fn times_and_usage_are_measured() {
     let cpu = outcome.usage.cpu_us.unwrap();
     assert!((10_000..190_000).contains(&cpu), "{cpu}");
 }
+
+#[tokio::test]
+async fn a_long_message_is_cut_and_one_that_is_no_text_is_kept() {
+    let outcome = run("raise ValueError('x' * 1_000_000)").await;
+    assert_eq!(failure(&outcome).1.len(), 4096 + 3);
+    let outcome = run("raise ValueError('\\udc80')").await;
+    assert_eq!(failure(&outcome).1, "ValueError: \\udc80");
+}

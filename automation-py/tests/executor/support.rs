@@ -36,6 +36,7 @@ impl RunHost for Recorder {
         let name = name.to_owned();
         match name.as_str() {
             "token" => Ok(Secret::new("12345678")),
+            "panic" => panic!("the host has a defect"),
             "broken" => {
                 let detail = "no permission".to_owned();
                 Err(SecretError::Unreadable { name, detail })
