@@ -1,13 +1,18 @@
-"""Runs that last for as long as a test needs them."""
+"""Runs that last for as long as a test needs them, and programs of their own."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Tuple
 
+import automation
 from automation import Automation, Execution
 
 SECONDS_MAX = 20
@@ -36,3 +41,15 @@ def waiting_run(helpdesk: Automation, folder: Path) -> Iterator[Tuple[Execution,
         finally:
             helpdesk.cancel(run.id)
             answer.result(timeout=SECONDS_MAX)
+
+
+def python(source: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a program that can import the module."""
+    packages = Path(automation.__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=3 * SECONDS_MAX,
+        env={**os.environ, "PYTHONPATH": str(packages)},
+    )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -13,6 +11,7 @@ import pytest
 
 import automation
 from automation import _automation
+from runs import python
 
 STUBS = Path(automation.__file__).with_name("_automation.pyi")
 
@@ -40,7 +39,8 @@ for old, new in zip(before, state()):
 
 
 def test_importing_changes_nothing() -> None:
-    subprocess.run([sys.executable, "-c", UNCHANGED], check=True, timeout=60)
+    done = python(UNCHANGED)
+    assert done.returncode == 0, done.stderr
 
 
 def test_everything_public_is_listed() -> None:

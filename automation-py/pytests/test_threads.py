@@ -5,9 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -16,21 +13,11 @@ from typing import Callable
 import pytest
 
 from automation import Automation
-from runs import wait_for, waiting_run
+from runs import python, wait_for, waiting_run
 
 
 # Python 3.12 and later warn of what is tested here.
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
-
-def python(source: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Runs a program of its own."""
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 def test_a_wait_leaves_the_others_running(helpdesk: Automation, tmp_path: Path) -> None:
@@ -128,7 +115,6 @@ def test_the_interpreter_ends_while_scripts_run(folder: Path, tmp_path: Path) ->
         """,
         folder,
         tmp_path / "started",
-        timeout=30,
     )
     assert (done.returncode, done.stdout) == (0, "end of the program\n"), done.stderr
 
