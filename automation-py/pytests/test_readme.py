@@ -12,11 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def test_the_python_lines_work_as_printed(tmp_path: pathlib.Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     code = readme.split("```python\n")[1].split("```")[0]
-    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts").mkdir(mode=0o755)
     for script in (ROOT / "scripts").glob("*.py"):
         shutil.copy(script, tmp_path / "scripts")
     for name in ("tmp", "home"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "TMPDIR": str(tmp_path / "tmp"),
