@@ -67,6 +67,7 @@ say "embedding $("$python" -c 'import sys; print("Python %d.%d.%d" % sys.version
 # --- what only the tests need
 if [ "$purpose" = test ]; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || install python3-venv
+    command -v curl >/dev/null || install curl
     command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || install slapd
     command -v ldappasswd >/dev/null || install ldap-utils
     venv=target/venv

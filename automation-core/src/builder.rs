@@ -54,8 +54,13 @@ impl AutomationBuilder {
     }
 
     /// Sets what runs the scripts. Required.
-    pub fn executor(mut self, executor: impl Executor) -> Self {
-        self.executor = Some(Arc::new(executor));
+    pub fn executor(self, executor: impl Executor) -> Self {
+        self.shared_executor(Arc::new(executor))
+    }
+
+    /// Sets what runs the scripts, for an executor that is held elsewhere too.
+    pub fn shared_executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.executor = Some(executor);
         self
     }
 

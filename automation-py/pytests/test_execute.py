@@ -63,7 +63,7 @@ def test_a_run_is_a_value(helpdesk: Automation) -> None:
     with pytest.raises(AttributeError):
         run.status = "failed"  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Execution()  # type: ignore[call-arg]
+        Execution()
 
 
 def test_a_run_becomes_json(helpdesk: Automation) -> None:

@@ -153,7 +153,7 @@ def test_runs_do_not_see_each_other(helpdesk: Automation) -> None:
             barrier.wait()
         run = helpdesk.manual("hello.py", {"name": names[index]})
         assert run.parsed_output is not None
-        return run.parsed_output["hello"]
+        return str(run.parsed_output["hello"])
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(greet, range(len(names)))) == names

@@ -12,3 +12,8 @@ mod module;
 mod run;
 
 pub use executor::{PythonExecutor, PythonExecutorBuilder};
+
+/// The README's Rust lines compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

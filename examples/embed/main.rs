@@ -1,6 +1,6 @@
 //! A Rust program that links the crates: runs one script in this process and prints what came of it.
 //!
-//! Run it with `cargo run -p automation-examples --bin embed -- disk_cleanup.py '{"dry_run": true}'`.
+//! Run it with `cargo run -p automation-examples --example embed -- disk_cleanup.py '{"dry_run": true}'`.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -22,9 +22,11 @@ async fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "this is a program for a terminal")]
 async fn run() -> Result<ExitCode, Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let script = arguments.next().ok_or("usage: embed SCRIPT [PARAMETERS]")?;
-    let parameters = arguments.next().unwrap_or_else(|| "{}".to_owned());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let script = arguments
+        .first()
+        .ok_or("usage: embed SCRIPT [PARAMETERS]")?;
+    let parameters = arguments.get(1).map_or("{}", String::as_str);
     let parameters = json::read_object(parameters.as_bytes())?;
 
     let automation = Automation::builder()

@@ -175,7 +175,7 @@ async fn what_is_no_database_is_refused() {
     );
 
     let detail = refused(folder.path()).await;
-    assert!(detail.ends_with(": is a directory"), "{detail}");
+    assert!(detail.ends_with(" is a folder"), "{detail}");
     let detail = refused(folder.path().join("nowhere/a.db")).await;
     assert!(detail.contains("nowhere/a.db: "), "{detail}");
 }

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, final, overload
+from typing import Any, Literal, final, overload, type_check_only
 
 __version__: str
 
@@ -406,7 +406,7 @@ class Execution:
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes; times are ISO 8601."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
@@ -424,7 +424,7 @@ class Failure:
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
@@ -444,11 +444,11 @@ class Page(Sequence[Execution]):
 
     def __len__(self) -> int: ...
     @overload
-    def __getitem__(self, index: int) -> Execution: ...
+    def __getitem__(self, key: int, /) -> Execution: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Execution, ...]: ...
+    def __getitem__(self, key: slice, /) -> tuple[Execution, ...]: ...
     def __iter__(self) -> Iterator[Execution]: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Script:
@@ -533,7 +533,7 @@ class Script:
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
@@ -551,7 +551,7 @@ class InvalidScript:
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
@@ -581,7 +581,7 @@ class Route:
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 class ScriptStats:
@@ -642,7 +642,7 @@ class ScriptStats:
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Stats(ScriptStats):
@@ -726,6 +726,7 @@ class RunInterrupted(BaseException):
     leave it alone."""
 
 @final
+@type_check_only
 class Context:
     """What a script may ask of the engine and tell it; a stand-in when the script runs by hand."""
 

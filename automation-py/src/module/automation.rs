@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use automation_core::limits::SHUTDOWN_GRACE;
+use automation_core::limits::{PAGE_ROWS, SHUTDOWN_GRACE};
 use automation_core::{ExecuteRequest, LogsQuery, ManualRequest, StatsQuery, TestRequest};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -20,6 +20,9 @@ use super::script::{InvalidScript, Route, Script};
 use super::stats::Stats;
 use super::url::StorageUrl;
 use crate::convert;
+
+// Signatures show literals, and these are the library's.
+const _: () = assert!(PAGE_ROWS == 50 && SHUTDOWN_GRACE.as_secs() == 30);
 
 /// Runs scripts for tickets, and by name. One handle serves every thread.
 #[pyclass(frozen, module = "automation")]
@@ -233,7 +236,7 @@ impl Automation {
     }
 
     /// Refuses further runs, waits up to `grace` seconds for the present ones, cancels the rest, and closes.
-    #[pyo3(signature = (grace = SHUTDOWN_GRACE.as_secs_f64()))]
+    #[pyo3(signature = (grace = 30.0))]
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = arguments::grace(grace).or_raise(py)?;
         self.door.shut_down(py, grace)

@@ -274,9 +274,10 @@ fn new_type<'py>(
 mod tests {
     use std::collections::HashSet;
 
-    use automation_core::ErrorKind;
+    use automation_core::storage::StorageError;
+    use automation_core::{Error, ErrorKind};
 
-    use super::CLASSES;
+    use super::{CLASSES, message};
 
     #[test]
     fn every_kind_has_an_exception_of_its_own() {
@@ -287,5 +288,19 @@ mod tests {
         let names: HashSet<_> = CLASSES.iter().map(|class| class.name).collect();
         assert_eq!(names.len(), ErrorKind::ALL.len());
         assert!(names.iter().all(|name| name.ends_with("Error")));
+    }
+
+    #[test]
+    fn a_message_has_its_causes_once() {
+        let broke = Error::Storage(StorageError::Backend {
+            backend: "sqlite",
+            source: "disk I/O error".into(),
+        });
+        assert_eq!(message(&broke), "storage sqlite failed: disk I/O error");
+        let full = Error::Storage(StorageError::Unavailable {
+            backend: "sqlite",
+            detail: "disk is full".to_owned(),
+        });
+        assert_eq!(message(&full), full.to_string());
     }
 }

@@ -36,7 +36,6 @@ pub(super) fn place(path: &Path) -> Result<PathBuf, Failure> {
             let name = path.file_name().ok_or_else(|| unusable(error))?;
             Ok(folder.join(name))
         }
-        Ok(folder) if folder.is_dir() => Err(unusable(ErrorKind::IsADirectory.into())),
         other => other.map_err(unusable),
     }
 }

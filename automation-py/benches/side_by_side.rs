@@ -1,10 +1,12 @@
-//! What a run costs, side by side in one go: the script executed bare in a loop, the executor, a subprocess.
+//! What a run costs, side by side in one go: the script executed bare in a loop, the executor, the engine that
+//! records each run in memory or in SQLite, a subprocess.
 //!
 //! Run with `cargo bench -p automation-py`; words after `--` choose rows. The other load of the machine shows in the absolute figures, less so
 //! in the ratios; CPU time a run is the figure to trust.
 
 #![expect(clippy::print_stdout, reason = "the table is the product")]
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,13 +15,22 @@ use std::time::{Duration, Instant};
 use automation_core::executor::{CancelToken, Ending, Executor, Invocation, RunEvent, RunHost};
 use automation_core::secret::{Secret, SecretError};
 use automation_core::storage::StorageError;
-use automation_core::{ExecutionId, Script};
+use automation_core::{
+    Automation, Durability, ExecutionId, ManualRequest, MemoryStorage, Script, ScriptRegistry,
+    SqliteStorage, StatsQuery, Status, Storage,
+};
 use automation_py::PythonExecutor;
 use pyo3::prelude::*;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-const SCRIPT: &str = r#"import sys, json
+const SCRIPT: &str = r#"# /// script
+# [tool.automation.parameters.user]
+# type = "string"
+# [tool.automation.parameters.limit]
+# type = "integer"
+# ///
+import sys, json
 p = json.loads(sys.argv[1])
 print(json.dumps({"sum": sum(range(10)), **p}))
 "#;
@@ -143,6 +154,46 @@ impl Bench {
         }
     }
 
+    /// The whole path: validated, recorded, run, parsed, recorded, counted.
+    fn engine(&self, store: Store, callers: usize) -> Cost {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let folder = tempfile::tempdir().expect("a folder");
+        let automation = runtime.block_on(self.automation(store, folder.path()));
+        let runs = match (store, callers) {
+            (Store::Sqlite(Durability::Full), 1) => RUNS / 100,
+            (_, 1) => RUNS / 4,
+            _ => RUNS,
+        };
+        runtime.block_on(record(&automation, callers, runs / 10));
+        let cost = measured(runs, "process_time", || {
+            runtime.block_on(record(&automation, callers, runs));
+        });
+        let stats = runtime.block_on(automation.stats(StatsQuery::default()));
+        let counted = stats.expect("the storage answers").all.successful;
+        assert_eq!(counted, (runs / 10 + runs) as u64, "every run is recorded");
+        cost
+    }
+
+    async fn automation(&self, store: Store, folder: &Path) -> Automation {
+        let storage: Arc<dyn Storage> = match store {
+            Store::Memory => Arc::new(MemoryStorage::default()),
+            Store::Sqlite(durability) => {
+                let file = SqliteStorage::builder(folder.join("bench.db")).durability(durability);
+                Arc::new(file.open().await.expect("the database opens"))
+            }
+        };
+        Automation::builder()
+            .scripts(ScriptRegistry::from_scripts([self.script.as_ref().clone()]))
+            .shared_executor(Arc::clone(&self.executor) as Arc<dyn Executor>)
+            .shared_storage(storage)
+            .build()
+            .expect("the settings are right")
+    }
+
     fn subprocess(&self, flags: &[&str]) -> Cost {
         let path = self.folder.path().join("bench.py");
         std::fs::write(&path, SCRIPT).expect("the folder is ours");
@@ -159,6 +210,36 @@ impl Bench {
                 assert!(status.success());
             }
         })
+    }
+}
+
+/// Where the engine records.
+#[derive(Debug, Clone, Copy)]
+enum Store {
+    Memory,
+    Sqlite(Durability),
+}
+
+async fn record(automation: &Automation, callers: usize, runs: usize) {
+    let left = Arc::new(AtomicUsize::new(runs));
+    let callers: Vec<_> = (0..callers)
+        .map(|_| {
+            let (automation, left) = (automation.clone(), Arc::clone(&left));
+            tokio::spawn(async move {
+                let next = |left: usize| left.checked_sub(1);
+                while left
+                    .try_update(Ordering::Relaxed, Ordering::Relaxed, next)
+                    .is_ok()
+                {
+                    let request = ManualRequest::new("bench.py").with_parameters(parameters());
+                    let execution = automation.manual(request).await.expect("it is recorded");
+                    assert_eq!(execution.status, Status::Completed);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.expect("no caller panics");
     }
 }
 
@@ -206,11 +287,39 @@ fn main() {
         script: Arc::new(Script::parse("bench.py", SCRIPT.as_bytes()).expect("it is valid")),
         folder: tempfile::tempdir().expect("a folder"),
     };
+    let (normal, full) = (
+        Store::Sqlite(Durability::Normal),
+        Store::Sqlite(Durability::Full),
+    );
     type Row<'a> = (&'a str, Box<dyn Fn() -> Cost + 'a>);
     let rows: Vec<Row<'_>> = vec![
         ("bare exec in a loop", Box::new(|| bench.bare())),
         ("executor, 64 in flight", Box::new(|| bench.executor(64))),
         ("executor, 1 caller", Box::new(|| bench.executor(1))),
+        (
+            "engine in memory, 64 callers",
+            Box::new(|| bench.engine(Store::Memory, 64)),
+        ),
+        (
+            "engine in memory, 1 caller",
+            Box::new(|| bench.engine(Store::Memory, 1)),
+        ),
+        (
+            "engine on SQLite normal, 64 callers",
+            Box::new(|| bench.engine(normal, 64)),
+        ),
+        (
+            "engine on SQLite normal, 1 caller",
+            Box::new(|| bench.engine(normal, 1)),
+        ),
+        (
+            "engine on SQLite full, 64 callers",
+            Box::new(|| bench.engine(full, 64)),
+        ),
+        (
+            "engine on SQLite full, 1 caller",
+            Box::new(|| bench.engine(full, 1)),
+        ),
         (
             "python3 -I -S script",
             Box::new(|| bench.subprocess(&["-I", "-S"])),
