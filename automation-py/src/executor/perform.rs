@@ -205,8 +205,25 @@ fn clean_up(py: Python<'_>, run: &Run) {
     if run.threads().is_empty()
         && let Some(module) = run.module(py)
     {
-        module.dict().clear();
+        clear(&module.dict());
     }
+}
+
+/// Empties a namespace. What ends with it may still print.
+fn clear(namespace: &Bound<'_, PyDict>) {
+    if cfg!(Py_3_10) {
+        namespace.clear();
+        return;
+    }
+    // Python 3.9 looks the builtins up in a function's globals, and not in the function.
+    let builtins = intern!(namespace.py(), "__builtins__");
+    let kept = namespace.copy();
+    namespace.clear();
+    let _ = namespace.set_item(
+        builtins,
+        Glue::get(namespace.py()).builtins.bind(namespace.py()),
+    );
+    drop(kept);
 }
 
 /// Takes back `sys.settrace` and `sys.setprofile`, which belong to the thread and would meet the next run.
