@@ -127,9 +127,10 @@ impl Debug for Invocation {
 
 /// Through which a run talks back (one object, so that a later executor can forward it to another process).
 ///
-/// Every method may block and is never called on the async runtime.
+/// Every other method may block, and is never called on the async runtime.
 pub trait RunHost: Debug + Send + Sync + 'static {
     /// Tells that the script's first byte is about to execute; starts the deadline. Later calls do nothing.
+    /// Returns at once: an executor may hold a lock of its interpreter meanwhile.
     fn started(&self);
 
     /// Reports something. Never fails: what can't be kept is counted.
