@@ -60,7 +60,7 @@ python-module-release:
 python-test: ## Python tests: the module, and the scripts by hand and through the executor
 	$(CARGO) build --locked -p automation-py
 	tools/stage_module.sh debug
-	PYTHONPATH="$(CURDIR)/target/module" $(VENV) -m pytest -q --rootdir=. automation-py/pytests scripts/tests
+	PYTHONPATH="$(CURDIR)/target/module" $(VENV) -m pytest -q --rootdir=. --timeout=120 automation-py/pytests scripts/tests
 
 doc: ## Documentation, without warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --all-features --no-deps --locked --quiet

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import pytest
 
@@ -30,6 +30,15 @@ def test_a_wait_leaves_the_others_running(helpdesk: Automation, tmp_path: Path) 
         assert helpdesk.manual("hello.py").status == "completed"
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Lets Ctrl-C interrupt: a shell lets the programs that it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_the_wait_and_not_the_run(
     helpdesk: Automation, tmp_path: Path
 ) -> None:
