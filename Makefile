@@ -3,13 +3,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export CARGO_TERM_COLOR ?= auto
 CARGO ?= cargo
+# A toolchain of rustup goes before one of the system, which is often too old.
 ifneq ($(wildcard $(HOME)/.cargo/bin/cargo),)
-export PATH := $(PATH):$(HOME)/.cargo/bin
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 endif
 
 # The Python that is embedded: found by `make setup`, or given as PYTHON=/path/to/python3.
 -include target/setup.mk
+ifdef PYO3_PYTHON
 export PYO3_PYTHON
+endif
 VENV := target/venv/bin/python
 
 .PHONY: help setup setup-test run test lint fmt rust-test python-test python-module doc bench deps-check
@@ -27,7 +30,7 @@ setup-test:
 run: setup ## Runs the bundled server on SQLite; nothing to configure
 	@$(MAKE) --no-print-directory run-server
 run-server:
-	PYTHON_PATH="$${PYTHON_PATH:-$(PYO3_PYTHON)}" $(CARGO) run --release --quiet --locked --bin automation-server -- $(ARGS)
+	$(CARGO) run --release --locked --bin automation-server -- $(ARGS)
 
 test: setup-test ## Runs everything that must pass
 	@$(MAKE) --no-print-directory lint deps-check rust-test python-test doc
@@ -40,13 +43,7 @@ fmt: ## Formats the Rust code
 	$(CARGO) fmt --all
 
 deps-check: ## Proves the dependency rule: core knows neither pyo3 nor axum
-	@if $(CARGO) tree --locked -p automation-core -e normal --all-features | grep -E '(pyo3|axum|automation-(py|http))'; \
-	then echo 'automation-core must not depend on these' >&2; exit 1; fi
-	@if $(CARGO) tree --locked -p automation-http -e normal --all-features | grep -E '(pyo3|automation-py)'; \
-	then echo 'automation-http must not depend on these' >&2; exit 1; fi
-	@if $(CARGO) tree --locked -e features -i serde_json | grep -E 'serde_json feature "(arbitrary_precision|preserve_order)"'; \
-	then echo 'these features of serde_json would change the JSON profile of every user' >&2; exit 1; fi
-	@echo 'dependency rule: ok'
+	@tools/check_dependencies.sh
 
 rust-test: ## Rust tests, the examples in the documentation among them
 	$(CARGO) test --workspace --all-features --locked

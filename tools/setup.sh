@@ -22,12 +22,25 @@ install() {
     fi
 }
 
+# The tests start a directory server of their own; Debian's package would start one for the whole machine.
+install_without_starting() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ "$(id -u)" != 0 ] || [ -e $policy ]; then
+        install "$@"
+        return
+    fi
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    install "$@"
+    rm -f $policy
+}
+
 # --- Rust: the version that Cargo.toml states
 needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 [ -n "$needed" ] || fail "Cargo.toml states no rust-version"
-if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
-    PATH="$HOME/.cargo/bin:$PATH"
-fi
+# One of rustup goes before one of the system, which is often too old.
+[ ! -x "${HOME:-}/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
 command -v cargo >/dev/null || fail "cargo is missing: install Rust $needed or later, see https://rustup.rs"
 found=$(rustc --version | sed 's/rustc \([0-9.]*\).*/\1/')
 [ "$(printf '%s\n%s\n' "$needed" "$found" | sort -V | head -n 1)" = "$needed" ] ||
@@ -42,6 +55,7 @@ command -v cc >/dev/null || install gcc libc6-dev
 
 # --- a Python that can be embedded
 python=""
+[ -z "${PYTHON:-}" ] || command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is not a program"
 find_python() {
     local candidate answer
     reasons=""
@@ -68,7 +82,7 @@ say "embedding $("$python" -c 'import sys; print("Python %d.%d.%d" % sys.version
 if [ "$purpose" = test ]; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || install python3-venv
     command -v curl >/dev/null || install curl
-    command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || install slapd
+    command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || install_without_starting slapd
     command -v ldappasswd >/dev/null || install ldap-utils
     venv=target/venv
     stamp="$python $(cat scripts/tests/requirements.txt automation-py/pytests/requirements.txt 2>/dev/null | cksum)"

@@ -42,6 +42,8 @@ pub const ACTOR_CHARS_MAX: usize = 256;
 pub const PAGE_ROWS: usize = 50;
 /// Most rows of a page.
 pub const PAGE_ROWS_MAX: usize = 500;
+/// Bytes of output from which a page has no further row: 500 rows may hold a gigabyte. A page has one row at least.
+pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Finished runs listed in the statistics.
 pub const RECENT_MAX: usize = 10;
 

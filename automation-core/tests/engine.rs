@@ -817,6 +817,35 @@ async fn a_script_that_needs_an_approval_does_not_run_without_one() {
 }
 
 #[tokio::test]
+async fn a_script_that_exits_with_a_failure_gives_its_own_reason() {
+    for (result, error) in [
+        (
+            json!({"error": {"code": "x", "message": "no such user"}}),
+            "no such user (exit code 1)",
+        ),
+        (
+            json!({"error": "no such user"}),
+            "no such user (exit code 1)",
+        ),
+        (json!({"error": {"code": 7}}), "exit code 1"),
+        (json!({"ok": false}), "exit code 1"),
+    ] {
+        let storage = memory();
+        let executor = FnExecutor::new(move |_| {
+            let mut outcome = printing(result.to_string());
+            outcome.ending = Ending::Failed(Failure::new(Reason::ExitCode, "exit code 1"));
+            async { outcome }
+        });
+        let automation = builder(executor, &storage).build().unwrap();
+        let execution = automation
+            .manual(ManualRequest::new("plain.py"))
+            .await
+            .unwrap();
+        assert_eq!(execution.error.as_deref(), Some(error));
+    }
+}
+
+#[tokio::test]
 async fn values_beyond_the_json_profile_are_refused_at_the_door() {
     let storage = memory();
     let automation = builder(counting(&Arc::default()), &storage)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Engine;
@@ -330,6 +330,15 @@ impl Life {
         host.redacted(|redactor| {
             redactor.captured(&mut output.stdout);
             redactor.captured(&mut output.stderr);
+            let own_words = parsed
+                .value
+                .as_ref()
+                .and_then(own_words)
+                .filter(|_| reason == Some(Reason::ExitCode));
+            let error = match (error, own_words) {
+                (Some(error), Some(own)) => Some(format!("{own} ({error})")),
+                (error, _) => error,
+            };
             completion.error = error.map(|error| redactor.text(&error).into_owned());
             completion.parsed_output = parsed.value.map(|value| {
                 let mut value = Value::Object(value);
@@ -533,6 +542,16 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan, redactor: &Redactor)
     execution.claimed_by = Some(engine.instance.clone());
     execution.lease_until = Some(engine.lease_until(now));
     execution
+}
+
+/// Returns what a script that exited with a failure says of it: `{"error": {"message": ...}}` or `{"error": ...}`.
+fn own_words(result: &Map<String, Value>) -> Option<&str> {
+    let error = result.get("error")?;
+    error
+        .get("message")
+        .unwrap_or(error)
+        .as_str()
+        .filter(|words| !words.trim().is_empty())
 }
 
 fn cancelled_by(actor: Option<&str>) -> String {

@@ -24,6 +24,30 @@ pub(super) fn number(n: u64) -> u64 {
     n.min(limits::JSON_INTEGER_MAX.unsigned_abs())
 }
 
+/// Counts the output of the rows of one page.
+#[derive(Debug, Default)]
+pub(super) struct PageBytes {
+    rows: usize,
+    bytes: usize,
+}
+
+impl PageBytes {
+    /// Returns whether the next row still belongs to the page: the first one always does.
+    pub(super) fn takes(&mut self, row: &Execution) -> bool {
+        self.rows += 1;
+        self.bytes += row.output.len() + row.stderr.len();
+        self.rows == 1 || self.bytes <= limits::PAGE_BYTES
+    }
+}
+
+/// Returns how many of the rows that were read make a page.
+pub(super) fn page_rows<'a>(rows: impl Iterator<Item = &'a Execution>, rows_max: usize) -> usize {
+    let mut page = PageBytes::default();
+    rows.take(rows_max)
+        .take_while(|row| page.takes(row))
+        .count()
+}
+
 /// Brings an execution into the form in which it is kept.
 pub(super) fn execution(execution: &mut Execution) {
     execution.started_at = time(execution.started_at);

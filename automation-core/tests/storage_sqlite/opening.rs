@@ -168,6 +168,10 @@ async fn what_is_no_database_is_refused() {
     std::fs::write(&path, &text).unwrap();
     let detail = refused(&path).await;
     assert!(detail.contains("not a database"), "{detail}");
+    assert!(
+        !folder.path().join("a.db.lock").exists(),
+        "nothing is left beside it"
+    );
     assert_eq!(
         std::fs::read_to_string(&path).unwrap(),
         text,

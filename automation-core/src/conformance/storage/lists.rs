@@ -9,7 +9,7 @@ use super::samples::{
     transition,
 };
 use crate::execution::{Execution, TenantId};
-use crate::limits::PAGE_ROWS_MAX;
+use crate::limits::{PAGE_BYTES, PAGE_ROWS_MAX};
 use crate::request::{Cursor, Page, StatsQuery};
 use crate::stats::Stats;
 use crate::status::Status;
@@ -268,4 +268,42 @@ pub async fn a_list_can_leave_output_out(storage: &Arc<dyn Storage>) {
     row.stderr.clear();
     row.parsed_output = None;
     assert_eq!(found.items, [row]);
+}
+
+/// A page ends before its rows hold more output than a page may have, has one row at least, and nothing is lost:
+/// 500 rows of a megabyte each would be the memory of a small server.
+pub async fn a_page_is_bounded_by_its_output(storage: &Arc<dyn Storage>) {
+    let large = |n| Execution {
+        output: "x".repeat(PAGE_BYTES * 2 / 5),
+        ..fresh(n)
+    };
+    let huge = Execution {
+        output: "x".repeat(PAGE_BYTES + 1),
+        ..fresh(5)
+    };
+    let rows = [large(1), large(2), large(3), large(4), huge];
+    insert_all(storage, &rows).await;
+    let (mut page, mut sizes, mut seen) = (Page::first(100), Vec::new(), Vec::new());
+    loop {
+        let listing = storage.list(&everything(), &page).await.unwrap();
+        sizes.push(listing.items.len());
+        seen.extend(listing.items.iter().map(|row| row.id));
+        let Some(next) = listing.next else { break };
+        page = Page::first(100).after(next);
+    }
+    assert_eq!(sizes, [1, 2, 2]);
+    let mut expected: Vec<_> = rows.iter().map(|row| (row.started_at, row.id)).collect();
+    expected.sort();
+    let expected: Vec<_> = expected.into_iter().rev().map(|(_, id)| id).collect();
+    assert_eq!(seen, expected);
+    let without = ExecutionQuery {
+        without_output: true,
+        ..everything()
+    };
+    let listing = storage.list(&without, &Page::first(100)).await.unwrap();
+    assert_eq!(
+        listing.items.len(),
+        rows.len(),
+        "nothing is heavy without it"
+    );
 }

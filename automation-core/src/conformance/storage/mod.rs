@@ -93,6 +93,7 @@ macro_rules! storage_conformance {
                 half_open_window
                 pages_visit_each_once_despite_inserts
                 page_limit_boundaries
+                a_page_is_bounded_by_its_output
                 foreign_cursor_is_invalid
                 empty_answers
                 a_list_can_leave_output_out

@@ -104,6 +104,12 @@ impl Storage for MemoryStorage {
         let rows_max = held::rows_max(page);
         let query = held::query(query);
         let mut rows = self.read(|state| state.list(&query, after, rows_max + 1))?;
+        let sized = rows.iter().map(AsRef::as_ref);
+        let rows_max = if query.without_output {
+            rows_max
+        } else {
+            held::page_rows(sized, rows_max)
+        };
         let next = cursor::cut(&mut rows, rows_max, |row| {
             cursor::of_place(cursor::place(row))
         });

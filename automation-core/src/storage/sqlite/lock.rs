@@ -2,7 +2,7 @@
 //! alone, since open rows found at start are taken for orphans.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::Failure;
@@ -11,6 +11,8 @@ use super::error::Failure;
 #[derive(Debug)]
 pub(super) struct ProcessLock {
     _file: File,
+    /// The lock's file, where it was not there before.
+    created: Option<PathBuf>,
 }
 
 impl ProcessLock {
@@ -19,18 +21,36 @@ impl ProcessLock {
         let path = path_of(database);
         let unusable = |error| Failure::Unusable(format!("{}: {error}", path.display()));
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
+        options.read(true).write(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(unusable)?;
+        let (mut file, created) = match options.clone().create_new(true).open(&path) {
+            Ok(file) => (file, Some(path.clone())),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                (options.open(&path).map_err(unusable)?, None)
+            }
+            Err(error) => return Err(unusable(error)),
+        };
         match file.try_lock() {
             Ok(()) => {
                 // Only for a message: a full disk must not keep the database closed.
                 let _ = note_process(&file);
-                Ok(Self { _file: file })
+                Ok(Self {
+                    _file: file,
+                    created,
+                })
             }
             Err(TryLockError::WouldBlock) => Err(in_use(database, &mut file)),
             Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+}
+
+impl ProcessLock {
+    /// Gives the lock back and leaves no trace of it, where what it guards turned out to be no database of ours.
+    pub(super) fn discard(self) {
+        if let Some(path) = &self.created {
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -18,6 +18,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 
 use self::error::{BACKEND, Failure};
 use self::lock::ProcessLock;
@@ -128,14 +129,25 @@ impl SqliteBuilder {
     fn open_blocking(self) -> Result<SqliteStorage, Failure> {
         let path = connection::place(&self.path)?;
         let lock = ProcessLock::take(&path)?;
-        connection::create(&path)?;
-        let connection = connection::open_writer(&path, self.durability, self.file_bytes_max)?;
-        connection::end_leases(&connection)?;
+        let connection = match self.connect(&path) {
+            Ok(connection) => connection,
+            Err(failure) => {
+                lock.discard();
+                return Err(failure);
+            }
+        };
         Ok(SqliteStorage {
             writer: Writer::start(connection, lock)?,
             readers: Readers::new(path.clone()),
             path,
         })
+    }
+
+    fn connect(&self, path: &Path) -> Result<Connection, Failure> {
+        connection::create(path)?;
+        let connection = connection::open_writer(path, self.durability, self.file_bytes_max)?;
+        connection::end_leases(&connection)?;
+        Ok(connection)
     }
 }
 
@@ -197,6 +209,7 @@ impl Storage for SqliteStorage {
             .readers
             .read(move |connection| reads::list(connection, &query, after, rows_max + 1))
             .await?;
+        let rows_max = held::page_rows(rows.iter(), rows_max);
         let next = cursor::cut(&mut rows, rows_max, |row| {
             cursor::of_place(cursor::place(row))
         });

@@ -8,6 +8,7 @@ use super::row;
 use super::text::{self, Json, Time};
 use crate::execution::{Event, EventKind, Execution, ExecutionId, TenantId};
 use crate::storage::cursor::Place;
+use crate::storage::held::PageBytes;
 use crate::storage::{ExecutionQuery, Record, RecordKind};
 
 /// Conditions and their values, in order.
@@ -80,7 +81,8 @@ pub(super) fn execution(
     Ok(statement.query_row(key, row::read).optional()?)
 }
 
-/// Reads up to `rows` executions that fit, newest first, from the one behind `after` on.
+/// Reads up to `rows` executions that fit, newest first, from the one behind `after` on; fewer where their output
+/// fills a page, and then the last one is the first of the next page.
 pub(super) fn list(
     connection: &Connection,
     query: &ExecutionQuery,
@@ -88,7 +90,17 @@ pub(super) fn list(
     rows: usize,
 ) -> Result<Vec<Execution>, Failure> {
     let (sql, values) = list_sql(query, after, rows);
-    all(connection, &sql, params_from_iter(values), row::read)
+    let mut statement = connection.prepare_cached(&sql)?;
+    let (mut page, mut list) = (PageBytes::default(), Vec::new());
+    for execution in statement.query_map(params_from_iter(values), row::read)? {
+        let execution = execution?;
+        let takes = page.takes(&execution);
+        list.push(execution);
+        if !takes {
+            break;
+        }
+    }
+    Ok(list)
 }
 
 fn list_sql(query: &ExecutionQuery, after: Option<Place>, rows: usize) -> (String, Vec<SqlValue>) {
