@@ -1,14 +1,16 @@
 //! The life of one run: the only place that orders storage, executor and parser calls.
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
-//! its terminal status, `host` is what the script talks to meanwhile, `watch` lets others follow, `recovery`
+//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow, `recovery`
 //! ends what an earlier process left open.
 
 mod gate;
 mod host;
 mod life;
 mod plan;
+mod record;
 mod recovery;
+mod verdict;
 mod watch;
 
 use std::collections::{HashMap, HashSet};

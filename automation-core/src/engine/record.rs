@@ -1,0 +1,202 @@
+//! How one run is recorded: tried until the storage answers, settled where an answer is lost, events on the way.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::host::Host;
+use super::life::Life;
+use crate::error::{Error, Result};
+use crate::execution::{Event, Execution};
+use crate::storage::{
+    Applied, Change, Record, RecordKind, StorageError, Transition, Write, WriteError,
+};
+use std::sync::Arc;
+
+/// Tries with the output, where the storage breaks and does not say that it is away.
+const BROKEN_TRIES: usize = 8;
+/// Tries to record an event by itself.
+const EVENT_TRIES: usize = 5;
+/// First and longest pause before a commit that failed is tried again.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+impl Life {
+    /// Stores the script's source when a version is executed for the first time: undo and retries need it later.
+    pub(super) async fn store_version(&self) -> Result<()> {
+        let key = (
+            self.execution.tenant_id.clone(),
+            Arc::clone(self.plan.script.version()),
+        );
+        if self.engine.stored_versions.lock().contains(&key) {
+            return Ok(());
+        }
+        let script = &self.plan.script;
+        let record = Record {
+            tenant_id: key.0.clone(),
+            kind: RecordKind::ScriptVersion,
+            key: key.1.to_string(),
+            value: json!({ "name": script.name(), "source": script.source().as_ref() }),
+            revision: 0,
+        };
+        match self
+            .commit(vec![Write::Put {
+                record,
+                expected: None,
+            }])
+            .await
+        {
+            Ok(_) | Err(WriteError::Mismatch { .. } | WriteError::Exists { .. }) => {}
+            Err(error) => return Err(storage_error(error)),
+        }
+        self.engine.stored_versions.lock().insert(key);
+        Ok(())
+    }
+
+    pub(super) async fn insert(&self) -> Result<()> {
+        match self
+            .commit(vec![Write::Insert(Box::new(self.execution.clone()))])
+            .await
+        {
+            Ok(_) => Ok(()),
+            // The outcome may be unknown: the row says whether the run was accepted. Where it can't be read, the
+            // run counts as refused; should the row be there after all, `recovery` finds that no task has it.
+            Err(WriteError::Storage(error)) => {
+                match self
+                    .engine
+                    .get(&self.execution.tenant_id, self.execution.id)
+                    .await
+                {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(storage_error(error)),
+        }
+    }
+
+    pub(super) async fn record_until_closed(&self, host: &Host) {
+        while host.flush_due().await {
+            let events = self.run.unrecorded();
+            let count = events.len();
+            let writes = events.iter().cloned().map(Write::Append).collect();
+            match self.commit(writes).await {
+                Ok(_) => {}
+                Err(WriteError::Storage(error)) => {
+                    tracing::warn!(execution = %self.execution.id, %error, "events are not recorded yet");
+                    continue;
+                }
+                Err(_) => self.append_each(events).await,
+            }
+            self.run.recorded(count);
+        }
+    }
+
+    /// Records events one by one, since an earlier commit of unknown outcome may have recorded some of them.
+    async fn append_each(&self, events: Vec<Event>) {
+        for event in events {
+            for pause in pauses().take(EVENT_TRIES) {
+                match self.commit(vec![Write::Append(event.clone())]).await {
+                    Ok(_) | Err(WriteError::Exists { .. }) => break,
+                    Err(error) => {
+                        tracing::warn!(execution = %self.execution.id, %error, "an event is not recorded yet");
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Commits a transition until it stands (`None`), or the row turns out to be another one: because an earlier
+    /// try of ours was applied after all, or because the run was taken from us.
+    pub(super) async fn commit_until_known(
+        &self,
+        transition: &Transition,
+        mut events: Vec<Event>,
+    ) -> Result<Option<Box<Execution>>> {
+        let (mut transition, mut leftover) = (transition.clone(), Vec::new());
+        let mut broken = 0;
+        for pause in pauses() {
+            let mut writes = vec![Write::Transition(Box::new(transition.clone()))];
+            writes.extend(events.iter().cloned().map(Write::Append));
+            match self.commit(writes).await {
+                Ok(_) => {
+                    self.append_each(leftover).await;
+                    return Ok(None);
+                }
+                // An event that an earlier commit of unknown outcome has recorded must not hold up the end.
+                Err(WriteError::Aborted) => leftover = std::mem::take(&mut events),
+                Err(WriteError::Storage(
+                    error @ (StorageError::Closed | StorageError::Unusable { .. }),
+                )) => {
+                    return Err(error.into());
+                }
+                Err(WriteError::Storage(error)) => {
+                    tracing::warn!(execution = %self.execution.id, %error, "a transition is not recorded yet");
+                    broken += usize::from(!error.is_retryable());
+                    if broken == BROKEN_TRIES {
+                        without_output(&mut transition);
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                Err(error) => match self
+                    .engine
+                    .get(&self.execution.tenant_id, self.execution.id)
+                    .await
+                {
+                    Ok(row) => {
+                        tracing::warn!(execution = %self.execution.id, %error, status = %row.status, "the row is taken as it is");
+                        self.append_each(leftover).await;
+                        return Ok(Some(Box::new(row)));
+                    }
+                    Err(Error::Storage(StorageError::Closed) | Error::Closed) => {
+                        return Err(Error::Closed);
+                    }
+                    Err(unreadable) => {
+                        tracing::warn!(execution = %self.execution.id, error = %unreadable, "the row can't be read yet");
+                        tokio::time::sleep(pause).await;
+                    }
+                },
+            }
+        }
+        Err(Error::Closed)
+    }
+
+    /// Commits and returns the first answer, which is the one that matters.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Applied, WriteError> {
+        if writes.is_empty() {
+            return Ok(Applied::Appended);
+        }
+        let answers = self.engine.parts.storage.commit(writes).await;
+        answers.into_iter().next().unwrap_or(Ok(Applied::Appended))
+    }
+}
+
+/// Drops what a storage may be unable to take, so that the run gets its terminal status.
+fn without_output(transition: &mut Transition) {
+    if let Change::End(completion) = &mut transition.change {
+        completion.output = String::new();
+        completion.stderr = String::new();
+        completion.parsed_output = None;
+        completion.truncated = true;
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(RETRY_PAUSES.0), |pause| {
+        Some((*pause * 2).min(RETRY_PAUSES.1))
+    })
+}
+
+fn storage_error(error: WriteError) -> Error {
+    match error {
+        WriteError::Storage(error) => error.into(),
+        WriteError::Exists { .. } | WriteError::Mismatch { .. } => Error::Conflict {
+            detail: error.to_string(),
+        },
+        other => StorageError::Backend {
+            backend: "engine",
+            source: other.into(),
+        }
+        .into(),
+    }
+}

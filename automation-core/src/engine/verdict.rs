@@ -1,0 +1,127 @@
+//! What a run's end says: the executor's outcome, parsed and redacted, as the completion of its row.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::host::{Host, Stop};
+use super::life::Life;
+use crate::execution::{Completion, Reason};
+use crate::executor::{Ending, Failure, Outcome, RawOutput};
+use crate::parser::{Found, ParsedOutput};
+use crate::status::Status;
+
+impl Life {
+    pub(super) fn complete(&self, outcome: Outcome, host: &Host) -> Completion {
+        let Outcome {
+            ending,
+            still_running,
+            mut output,
+            exit_code,
+            queue,
+            duration,
+            usage,
+        } = outcome;
+        let parsed = self.parse(&output);
+        if let Found::Rejected(error) = &parsed.found {
+            let error = host.redacted(|redactor| redactor.text(&error.to_string()).into_owned());
+            tracing::warn!(execution = %self.execution.id, %error, "the output's JSON breaks the profile");
+        }
+        if host.dropped() > 0 {
+            tracing::warn!(execution = %self.execution.id, dropped = host.dropped(), "events were dropped");
+        }
+        let (status, reason, error) = self.verdict(ending, still_running);
+        let mut completion = Completion::new(status, reason, self.engine.now());
+        completion.queue_us = Some(micros(queue));
+        completion.duration_us = Some(micros(duration));
+        completion.usage = usage;
+        completion.exit_code = exit_code;
+        completion.still_running = still_running;
+        completion.truncated = output.stdout.gap.is_some() || output.stderr.gap.is_some();
+        completion.output_bytes = output.stdout.bytes_total + output.stderr.bytes_total;
+        host.redacted(|redactor| {
+            redactor.captured(&mut output.stdout);
+            redactor.captured(&mut output.stderr);
+            let own_words = parsed
+                .value
+                .as_ref()
+                .and_then(own_words)
+                .filter(|_| reason == Some(Reason::ExitCode));
+            let error = match (error, own_words) {
+                (Some(error), Some(own)) => Some(format!("{own} ({error})")),
+                (error, _) => error,
+            };
+            completion.error = error.map(|error| redactor.text(&error).into_owned());
+            completion.parsed_output = parsed.value.map(|value| {
+                let mut value = Value::Object(value);
+                redactor.value(&mut value);
+                value
+            });
+        });
+        completion.output = output.stdout.text;
+        completion.stderr = output.stderr.text;
+        completion
+    }
+
+    /// Parses the output; a parser that panics finds nothing, since the row must become terminal in any case.
+    fn parse(&self, output: &RawOutput) -> ParsedOutput {
+        let parser = &self.engine.parts.parser;
+        catch_unwind(AssertUnwindSafe(|| parser.parse(output))).unwrap_or_else(|_| {
+            tracing::error!(execution = %self.execution.id, "the output parser panicked");
+            ParsedOutput::default()
+        })
+    }
+
+    /// `cancelled` is said of runs that truly ended (promise P6).
+    fn verdict(
+        &self,
+        ending: Ending,
+        still_running: bool,
+    ) -> (Status, Option<Reason>, Option<String>) {
+        let (asked, by) = match self.run.stopped_by() {
+            Some(Stop::Shutdown) => (Reason::Shutdown, "the engine was shut down".to_owned()),
+            Some(Stop::Cancel { actor }) => {
+                (Reason::CancelledByRequest, cancelled_by(actor.as_deref()))
+            }
+            None => (Reason::CancelledByRequest, cancelled_by(None)),
+        };
+        match ending {
+            Ending::Completed => (Status::Completed, None, None),
+            Ending::Cancelled if still_running => (Status::Failed, Some(asked), Some(by)),
+            Ending::Cancelled => (Status::Cancelled, Some(asked), Some(by)),
+            Ending::Failed(Failure {
+                reason: Reason::CancelledByRequest,
+                message,
+            }) => (
+                Status::Failed,
+                Some(asked),
+                Some(format!("{by}: {message}")),
+            ),
+            Ending::Failed(Failure { reason, message }) => {
+                (Status::Failed, Some(reason), Some(message))
+            }
+        }
+    }
+}
+
+/// Returns what a script that exited with a failure says of it: `{"error": {"message": ...}}` or `{"error": ...}`.
+fn own_words(result: &Map<String, Value>) -> Option<&str> {
+    let error = result.get("error")?;
+    error
+        .get("message")
+        .unwrap_or(error)
+        .as_str()
+        .filter(|words| !words.trim().is_empty())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn cancelled_by(actor: Option<&str>) -> String {
+    actor.map_or_else(
+        || "cancelled by request".to_owned(),
+        |actor| format!("cancelled by {actor}"),
+    )
+}

@@ -1,0 +1,14 @@
+//! The engine's promises, with functions as scripts and executions in memory or in SQLite.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test fails as the test does"
+)]
+
+mod faults;
+mod recovery;
+mod runs;
+mod secrets;
+mod stopping;
+mod support;
+mod watching;

@@ -1,0 +1,125 @@
+//! What an earlier process left open, and leases (P5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use automation_core::storage::Write;
+use automation_core::{
+    Execution, ExecutionId, InstanceId, ManualRequest, Reason, SqliteStorage, Status, Storage,
+    Trigger,
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::support::*;
+
+fn left_open(status: Status, holder: Option<&str>, lease_in: Duration) -> Execution {
+    let now = chrono::DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z")
+        .unwrap()
+        .to_utc();
+    let id = ExecutionId::from_uuid(Uuid::now_v7());
+    let mut row = Execution::new(id, "plain.py", "0", Trigger::Manual, now);
+    row.status = status;
+    row.claimed_by = holder.map(InstanceId::new);
+    row.lease_until = holder.map(|_| chrono::DateTime::from(std::time::UNIX_EPOCH) + lease_in);
+    row
+}
+
+#[tokio::test]
+async fn p5_what_an_earlier_process_left_open_is_ended() {
+    let far = Duration::from_secs(4_000_000_000);
+    let storage = memory();
+    let rows = [
+        left_open(Status::Starting, Some("other"), Duration::from_secs(1)),
+        left_open(Status::Running, Some("other"), Duration::from_secs(1)),
+        left_open(Status::Running, Some("other"), far),
+        left_open(Status::Starting, None, far),
+    ];
+    insert_all(&storage, &rows).await;
+    let _automation = builder(counting(&Arc::default()), &storage)
+        .build()
+        .unwrap();
+    until(async || (look(&storage, &rows[1]).await.0 == Status::Failed).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(
+        look(&storage, &rows[0]).await,
+        (Status::Failed, Some(Reason::NotStarted))
+    );
+    assert_eq!(
+        look(&storage, &rows[1]).await,
+        (Status::Failed, Some(Reason::Orphaned))
+    );
+    assert_eq!(
+        look(&storage, &rows[2]).await,
+        (Status::Running, None),
+        "its holder lives"
+    );
+    assert_eq!(
+        look(&storage, &rows[3]).await,
+        (Status::Starting, None),
+        "a row that waits holds no lease"
+    );
+}
+
+#[tokio::test]
+async fn p5_sqlite_recovers_at_once_whatever_the_leases_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.db");
+    let far = Duration::from_secs(4_000_000_000);
+    let rows = [
+        left_open(Status::Running, Some("other"), far),
+        left_open(Status::Starting, None, far),
+    ];
+    let earlier = SqliteStorage::open(&file).await.unwrap();
+    let earlier: Arc<dyn Storage> = Arc::new(earlier);
+    insert_all(&earlier, &rows).await;
+    earlier.close().await.unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&file).await.unwrap());
+    let _automation = builder(counting(&Arc::default()), &storage)
+        .build()
+        .unwrap();
+    until(async || (look(&storage, &rows[0]).await.0 == Status::Failed).then_some(())).await;
+    assert_eq!(
+        look(&storage, &rows[0]).await,
+        (Status::Failed, Some(Reason::Orphaned))
+    );
+    assert_eq!(
+        look(&storage, &rows[1]).await,
+        (Status::Starting, None),
+        "a row that waits holds no lease"
+    );
+}
+
+async fn insert_all(storage: &Arc<dyn Storage>, rows: &[Execution]) {
+    for row in rows {
+        storage
+            .commit(vec![Write::Insert(Box::new(row.clone()))])
+            .await
+            .remove(0)
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_engines_on_one_storage_leave_each_others_runs_alone_and_renew_their_leases() {
+    let (storage, release) = (memory(), Arc::new(Notify::new()));
+    let lease = Duration::from_secs(1);
+    let automation = builder(holding(&release), &storage)
+        .lease(lease)
+        .build()
+        .unwrap();
+    tokio::spawn(async move { automation.manual(ManualRequest::new("plain.py")).await });
+    let first = until(async || all(&storage).await.pop()).await;
+    let other = builder(counting(&Arc::default()), &storage)
+        .lease(lease)
+        .build()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let row = other.get(first.id).await.unwrap();
+    assert_eq!(
+        row.status,
+        Status::Running,
+        "the other instance leaves it alone"
+    );
+    assert!(row.lease_until > first.lease_until);
+}
