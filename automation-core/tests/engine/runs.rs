@@ -7,8 +7,8 @@ use automation_core::executor::{Ending, Failure, FnExecutor, Invocation};
 use automation_core::storage::{ExecutionQuery, RecordKind};
 use automation_core::{
     Automation, AutomationBuilder, BuildError, Classification, ErrorKind, ExecuteRequest,
-    ManualRequest, Page, Reason, Script, ScriptRegistry, StatsQuery, Status, Storage, TenantId,
-    TestRequest, Ticket, Trigger,
+    ManualRequest, Page, Reason, Script, ScriptRegistry, StatsQuery, Status, TenantId, TestRequest,
+    Ticket, Trigger,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;

@@ -2,7 +2,7 @@
 
 use automation_core::executor::{CapturedText, Ending, Failure, FnExecutor, Invocation, RunEvent};
 use automation_core::secret::{Secret, Secrets};
-use automation_core::{ManualRequest, Page, Reason, Storage, TenantId};
+use automation_core::{ManualRequest, Page, Reason, TenantId};
 use serde_json::{Map, json};
 
 use crate::support::*;

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automation_core::executor::{Ending, Failure, FnExecutor, Outcome};
-use automation_core::{
-    Error, ErrorKind, ExecutionId, ManualRequest, Reason, StatsQuery, Status, Storage,
-};
+use automation_core::{Error, ErrorKind, ExecutionId, ManualRequest, Reason, StatsQuery, Status};
 use tokio::sync::Notify;
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use automation_core::executor::{FnExecutor, Invocation, RunEvent};
-use automation_core::{EventKind, ManualRequest, Page, Status, Storage, TenantId, Update};
+use automation_core::{EventKind, ManualRequest, Page, Status, TenantId, Update};
 use serde_json::json;
 use tokio::sync::Notify;
 
