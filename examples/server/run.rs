@@ -1,5 +1,6 @@
 //! The life of the server: build the engine, serve it, end in good order.
 
+use std::io::Write;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
@@ -10,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
-use crate::logging;
 use crate::signals::Signals;
 
 /// Time that answers get to be written after the last run has ended.
@@ -21,7 +21,6 @@ const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// A sentence that says what could not be started or ended.
 pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
-    logging::start(&config.logs, &config.log_filter)?;
     let mut signals =
         Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     // First of all, so that a second server fails before it touches the first one's database.
@@ -92,51 +91,37 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
     builder.build().map_err(|error| error.to_string())
 }
 
-/// Tells whoever starts the server what it serves and on what.
-#[expect(
-    clippy::print_stdout,
-    reason = "this is for the person at the terminal, whatever the log filter says"
-)]
+/// Tells whoever starts the server what it serves and on what; nobody has to listen.
 async fn announce(config: &Config, listener: &TcpListener, automation: &Automation) {
     let address = listener.local_addr().unwrap_or(config.address);
     let python = automation.health().await.executor;
-    println!(
+    let mut lines = vec![format!(
         "automation-server {} listens on http://{address}",
         env!("CARGO_PKG_VERSION")
-    );
-    println!(
-        "python    {}",
-        python.version.as_deref().unwrap_or("not available")
-    );
-    for (name, value) in &python.details {
-        println!("          {name}: {value}");
-    }
-    println!("database  {}", config.database);
-    announce_scripts(config, automation);
-    for (method, path) in ROUTES {
-        println!("route     {method:<5} {path}");
-    }
+    )];
+    let version = python.version.as_deref().unwrap_or("not available");
+    lines.push(format!("python    {version}"));
+    let details = python.details.iter();
+    lines.extend(details.map(|(name, value)| format!("          {name}: {value}")));
+    lines.push(format!("database  {}", config.database));
+    lines.push(format!("scripts   {}", config.scripts.display()));
+    lines.extend(script_lines(automation));
+    lines.extend(ROUTES.map(|(method, path)| format!("route     {method:<5} {path}")));
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "this is for the person at the terminal, whatever the log filter says"
-)]
-fn announce_scripts(config: &Config, automation: &Automation) {
+fn script_lines(automation: &Automation) -> Vec<String> {
     let index = automation.scripts();
-    println!("scripts   {}", config.scripts.display());
+    let mut lines = Vec::new();
     for script in index.scripts() {
-        let category = script
-            .metadata()
-            .category
-            .as_deref()
-            .unwrap_or("manual only");
-        println!("          {} ({category})", script.name());
+        let category = script.metadata().category.as_deref();
+        let category = category.unwrap_or("manual only");
+        lines.push(format!("          {} ({category})", script.name()));
     }
     for invalid in index.invalid() {
-        println!("          {} is invalid", invalid.name);
-        for diagnostic in &invalid.diagnostics {
-            println!("            {diagnostic}");
-        }
+        lines.push(format!("          {} is invalid", invalid.name));
+        let diagnostics = invalid.diagnostics.iter();
+        lines.extend(diagnostics.map(|diagnostic| format!("            {diagnostic}")));
     }
+    lines
 }

@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -216,4 +216,52 @@ fn the_same_database_is_not_opened_twice() {
     let (code, text) = refused(&folder, |_| {});
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("DATABASE_URL"), "{text}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing() {
+    let folder = Folder::new();
+    let mut server = folder.start(|command| {
+        command.env("AUTOMATION_LOG", "info").stderr(Stdio::piped());
+    });
+    let _unread = server.take_stderr();
+    let client = server.client();
+    for _ in 0..1000 {
+        assert_eq!(client.get("/health").status, 200);
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(10)).0.code(), Some(0));
+    let files = folder.path("logs").read_dir().unwrap();
+    let log: String = files
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(log.matches("answered").count(), 1000);
+    assert!(log.contains("shutting down"), "the last lines are written");
+}
+
+#[test]
+fn a_terminal_that_is_gone_does_not_stop_the_start() {
+    let folder = Folder::new();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut command = folder.command();
+    command.stdout(full).stderr(Stdio::null());
+    let mut child = command.env("AUTOMATION_LOG", "info").spawn().unwrap();
+    let began = Instant::now();
+    let listens = || {
+        let mut files = folder.path("logs").read_dir().unwrap();
+        files.any(|file| {
+            let log = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            log.contains("listening")
+        })
+    };
+    while !listens() && began.elapsed() < Duration::from_secs(20) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(listens());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
