@@ -26,6 +26,9 @@ use crate::connections::{ByAddress, Counted, Idle, Idler};
 /// After a failed accept (most often: no file descriptor is left) a retry at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of a request's line and headers, and of what is read ahead, that each connection may hold.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
 /// What connections may cost.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -180,5 +183,6 @@ fn connection(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time_max)
+        .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
 }

@@ -77,6 +77,23 @@ async fn requests_are_served_with_the_clients_address() {
 }
 
 #[tokio::test]
+async fn headers_have_a_size() {
+    let serving = start(Duration::from_secs(10)).await;
+    for (kib, served) in [(16, true), (300, false)] {
+        let mut stream = TcpStream::connect(serving.address).await.unwrap();
+        let padding = "x".repeat(kib * 1024);
+        let request = format!(
+            "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx: {padding}\r\n\r\n"
+        );
+        // A refusal may come as the end of a connection in the middle of the request.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer.starts_with(b"HTTP/1.1 200 OK"), served, "{kib} KiB");
+    }
+}
+
+#[tokio::test]
 async fn who_never_finishes_its_headers_is_closed() {
     let serving = start(Duration::from_millis(300)).await;
     let began = Instant::now();

@@ -3,6 +3,7 @@
 //! Run it with `cargo run -p automation-examples --bin automation-server`; `--help` lists every variable.
 
 mod config;
+mod descriptors;
 mod logging;
 mod run;
 mod signals;

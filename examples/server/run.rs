@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
+use crate::descriptors;
 use crate::signals::Signals;
 
 /// Time that answers get to be written after the last run has ended.
@@ -32,6 +33,7 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();
+    limits.connections_max = descriptors::connections_max(limits.connections_max);
     limits.trusted_proxies.clone_from(&config.trusted_proxies);
     let app = router(automation.clone(), config.http);
     let serving = tokio::spawn(serve(listener, app, limits, async {

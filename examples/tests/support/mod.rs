@@ -55,6 +55,24 @@ impl Folder {
         command
     }
 
+    /// Returns the server's command behind a limit of open files, given as `ulimit` takes it.
+    pub(crate) fn with_open_files(&self, limits: &str) -> Command {
+        let plain = self.command();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{limits} && exec \"$0\"")])
+            .arg(plain.get_program())
+            .current_dir(self.0.path())
+            .env_clear()
+            .envs(
+                plain
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .stdout(Stdio::piped());
+        command
+    }
+
     /// Starts a server and waits until it listens.
     pub(crate) fn start(&self, configure: impl FnOnce(&mut Command)) -> Server {
         let mut command = self.command();
