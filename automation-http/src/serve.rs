@@ -2,9 +2,11 @@
 //!
 //! `axum::serve` installs no timer, so that hyper's own deadline for headers never fires.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -56,17 +58,17 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Serves `app` on `listener` until `stop` ends, then lets open requests finish.
+/// Serves `app` on `listeners` until `stop` ends, then lets open requests finish.
 ///
 /// Returns when the last connection is closed; whoever can't wait drops the future, which closes the rest.
 /// Requests carry their client's address as [`ConnectInfo<SocketAddr>`].
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     app: Router,
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
-    let door = Door::new(listener, limits);
+    let door = Door::new(listeners, limits);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
@@ -101,7 +103,7 @@ pub async fn serve(
 
 /// Where connections come in.
 struct Door {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     places: Arc<Semaphore>,
     by_address: Arc<ByAddress>,
     idle: Arc<Idle>,
@@ -117,9 +119,9 @@ struct Guest {
 }
 
 impl Door {
-    fn new(listener: TcpListener, limits: ConnectionLimits) -> Self {
+    fn new(listeners: Vec<TcpListener>, limits: ConnectionLimits) -> Self {
         Self {
-            listener,
+            listeners,
             places: Arc::new(Semaphore::new(limits.connections_max)),
             header_time_max: limits.header_time_max,
             by_address: Arc::new(ByAddress::new(limits)),
@@ -130,7 +132,7 @@ impl Door {
     /// Waits for a connection that may be served. Dropping the future closes one that waits for its place.
     async fn admit(&self) -> Guest {
         loop {
-            let (stream, peer) = match self.listener.accept().await {
+            let (stream, peer) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a connection");
@@ -155,6 +157,15 @@ impl Door {
                 counted,
             };
         }
+    }
+
+    /// Waits for a connection on any listener.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|context| {
+            let mut accepted = self.listeners.iter().map(|one| one.poll_accept(context));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 
     /// Waits for a place; when none is free, a connection that does nothing gives way.

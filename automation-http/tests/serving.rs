@@ -35,7 +35,7 @@ async fn start_with(configure: impl FnOnce(&mut ConnectionLimits)) -> Serving {
     let mut limits = ConnectionLimits::default();
     configure(&mut limits);
     let served = router(app.automation.clone(), support::config());
-    let task = tokio::spawn(serve(listener, served, limits, async {
+    let task = tokio::spawn(serve(vec![listener], served, limits, async {
         let _ = stopped.await;
     }));
     Serving {

@@ -4,6 +4,7 @@
 
 mod config;
 mod descriptors;
+mod listen;
 mod logging;
 mod run;
 mod signals;

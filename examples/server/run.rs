@@ -1,17 +1,18 @@
 //! The life of the server: build the engine, serve it, end in good order.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
 use automation_core::{Automation, MemoryStorage, ScriptRegistry, SqliteStorage};
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::PythonExecutor;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
 use crate::descriptors;
+use crate::listen::listen;
 use crate::signals::Signals;
 
 /// Time that answers get to be written after the last run has ended.
@@ -25,18 +26,19 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     let mut signals =
         Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     // First of all, so that a second server fails before it touches the first one's database.
-    let listener = bind(&config).await?;
+    let listeners = listen(config.address).await?;
+    let address = listeners[0].local_addr().unwrap_or(config.address);
     let secrets = std::mem::take(&mut config.secrets);
     let automation = build(&config, secrets).await?;
-    announce(&config, &listener, &automation).await;
-    tracing::info!(address = %config.address, database = %config.database, "listening");
+    announce(&config, address, &automation).await;
+    tracing::info!(%address, database = %config.database, "listening");
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();
     limits.connections_max = descriptors::connections_max(limits.connections_max);
     limits.trusted_proxies.clone_from(&config.trusted_proxies);
     let app = router(automation.clone(), config.http);
-    let serving = tokio::spawn(serve(listener, app, limits, async {
+    let serving = tokio::spawn(serve(listeners, app, limits, async {
         let _ = stopped.await;
     }));
 
@@ -58,13 +60,6 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
             Ok(code)
         }
     }
-}
-
-async fn bind(config: &Config) -> Result<TcpListener, String> {
-    let address = config.address;
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("can't listen on {address}: {error}; AUTOMATION_HOST and AUTOMATION_PORT set another address"))
 }
 
 async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
@@ -94,8 +89,7 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
 }
 
 /// Tells whoever starts the server what it serves and on what; nobody has to listen.
-async fn announce(config: &Config, listener: &TcpListener, automation: &Automation) {
-    let address = listener.local_addr().unwrap_or(config.address);
+async fn announce(config: &Config, address: SocketAddr, automation: &Automation) {
     let python = automation.health().await.executor;
     let mut lines = vec![format!(
         "automation-server {} listens on http://{address}",

@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,14 @@ fn refused(folder: &Folder, configure: impl FnOnce(&mut Command)) -> (Option<i32
         output.status.code(),
         String::from_utf8(output.stderr).unwrap(),
     )
+}
+
+/// Returns what the log files say.
+fn log_of(folder: &Folder) -> String {
+    let files = folder.path("logs").read_dir().unwrap();
+    files
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect()
 }
 
 #[test]
@@ -97,6 +106,24 @@ fn a_port_in_use_is_said_to_be_so() {
 }
 
 #[test]
+fn localhost_is_both_of_its_addresses() {
+    // Where there is no IPv6 there is nothing to show.
+    let Ok(taken) = TcpListener::bind("[::1]:0") else {
+        return;
+    };
+    let folder = Folder::new();
+    let server = folder.start(|_| {});
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    TcpStream::connect(format!("[::1]:{port}")).unwrap();
+    let address = taken.local_addr().unwrap();
+    let (code, text) = refused(&folder, |command| {
+        command.args(["--port", &address.port().to_string()]);
+    });
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&address.to_string()), "{text}");
+}
+
+#[test]
 fn it_tells_what_it_serves() {
     let folder = Folder::new();
     folder.write("scripts/sleeping.py", SLEEPING);
@@ -105,7 +132,10 @@ fn it_tells_what_it_serves() {
         ".env",
         "AUTOMATION_SECRET_TOKEN=hunter2-hunter2\nFRONTEND_URL=http://desk.example\n",
     );
-    let server = folder.start(|_| {});
+    let server = folder.start(|command| {
+        command.env("AUTOMATION_LOG", "info");
+    });
+    let address = format!("address={} ", server.address());
     server.signal("TERM");
     let (status, text) = server.wait(Duration::from_secs(20));
     assert_eq!(status.code(), Some(0));
@@ -121,10 +151,8 @@ fn it_tells_what_it_serves() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("hunter2"), "{text}");
-    assert!(
-        folder.path("logs").read_dir().unwrap().next().is_some(),
-        "there is a log file"
-    );
+    let log = log_of(&folder);
+    assert!(log.contains(&address), "{log}");
 }
 
 #[test]
@@ -231,10 +259,7 @@ fn a_log_that_nobody_reads_holds_nothing() {
     }
     server.signal("TERM");
     assert_eq!(server.wait(Duration::from_secs(10)).0.code(), Some(0));
-    let files = folder.path("logs").read_dir().unwrap();
-    let log: String = files
-        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
+    let log = log_of(&folder);
     assert_eq!(log.matches("answered").count(), 1000);
     assert!(log.contains("shutting down"), "the last lines are written");
 }
@@ -250,13 +275,7 @@ fn a_terminal_that_is_gone_does_not_stop_the_start() {
     command.stdout(full).stderr(Stdio::null());
     let mut child = command.env("AUTOMATION_LOG", "info").spawn().unwrap();
     let began = Instant::now();
-    let listens = || {
-        let mut files = folder.path("logs").read_dir().unwrap();
-        files.any(|file| {
-            let log = std::fs::read_to_string(file.unwrap().path()).unwrap();
-            log.contains("listening")
-        })
-    };
+    let listens = || log_of(&folder).contains("listening");
     while !listens() && began.elapsed() < Duration::from_secs(20) {
         assert!(child.try_wait().unwrap().is_none(), "it ended");
         std::thread::sleep(Duration::from_millis(20));
