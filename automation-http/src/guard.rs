@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::config::{HttpConfig, address_of, is_loopback_host};
 use crate::error::{ApiError, ApiResult};
+use crate::serve::LocalAddress;
 
 /// Refuses requests for a foreign host or from a foreign page.
 pub(crate) async fn guard(
@@ -41,12 +42,13 @@ fn check_host(config: &HttpConfig, request: &Request) -> ApiResult<()> {
             "the Host header is not a host",
         )]));
     };
+    let local = request.extensions().get::<LocalAddress>();
     // A request line with a whole URI names a host too, and proxies go by that one.
     for authority in [Some(&authority), request.uri().authority()]
         .into_iter()
         .flatten()
     {
-        if !is_ours(config, authority) {
+        if !is_ours(config, authority, local) {
             let detail = format!("host {:?} is not served here", authority.as_str());
             return Err(ApiError::forbidden(detail));
         }
@@ -58,13 +60,14 @@ fn problem(detail: &str) -> automation_core::Problem {
     automation_core::Problem::new("", detail)
 }
 
-fn is_ours(config: &HttpConfig, authority: &Authority) -> bool {
+/// An address that the client has reached is ours, and can't be the name of somebody else's page.
+fn is_ours(config: &HttpConfig, authority: &Authority, local: Option<&LocalAddress>) -> bool {
     let host = authority.host();
+    let address = address_of(host).map(|address| address.to_canonical());
+    let reached = local.map(|LocalAddress(local)| local.to_canonical());
     !authority.as_str().contains('@')
         && (is_loopback_host(host)
-            || config
-                .bound
-                .is_some_and(|bound| address_of(host) == Some(bound))
+            || (address.is_some() && [config.bound, reached].contains(&address))
             || config.allowed_hosts.iter().any(|allowed| allowed.is(host)))
 }
 

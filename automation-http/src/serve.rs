@@ -4,7 +4,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -57,6 +57,10 @@ impl Default for ConnectionLimits {
         }
     }
 }
+
+/// The address of ours to which a request's connection was made, in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalAddress(pub(crate) IpAddr);
 
 /// Serves `app` on `listeners` until `stop` ends, then lets open requests finish.
 ///
@@ -186,8 +190,15 @@ fn connection(
     header_time_max: Duration,
 ) -> impl GracefulConnection<Error = hyper::Error> + Send + use<> {
     let idler = Arc::clone(idler);
+    let local = stream
+        .local_addr()
+        .map(|address| LocalAddress(address.ip()));
+    let local = local.ok();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         let (app, idler) = (app.clone(), Arc::clone(&idler));
         async move { idler.busy_while(app.oneshot(request)).await }
     });

@@ -32,6 +32,9 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     let automation = build(&config, secrets).await?;
     announce(&config, address, &automation).await;
     tracing::info!(%address, database = %config.database, "listening");
+    if !config.address.ip().to_canonical().is_loopback() {
+        tracing::warn!(%address, "AUTOMATION_AUTH is none: everybody who reaches the address runs scripts");
+    }
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();

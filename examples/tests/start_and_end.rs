@@ -284,3 +284,17 @@ fn a_terminal_that_is_gone_does_not_stop_the_start() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn an_open_server_says_so() {
+    for (host, warned) in [("0.0.0.0", true), ("127.0.0.1", false)] {
+        let folder = Folder::new();
+        let server = folder.start(|command| {
+            command.args(["--host", host, "--auth", "none"]);
+        });
+        server.signal("TERM");
+        server.wait(Duration::from_secs(20));
+        let log = log_of(&folder);
+        assert_eq!(log.contains("AUTOMATION_AUTH is none"), warned, "{log}");
+    }
+}
