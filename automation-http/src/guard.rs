@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::config::{HttpConfig, address_of, is_loopback_host};
 use crate::error::{ApiError, ApiResult};
 use crate::serve::LocalAddress;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Another port of the same host is the same site, and still not the frontend.
+const FOREIGN_SITES: [&[u8]; 2] = [b"cross-site", b"same-site"];
 
 /// Refuses requests for a foreign host or from a foreign page.
 pub(crate) async fn guard(
@@ -71,15 +75,20 @@ fn is_ours(config: &HttpConfig, authority: &Authority, local: Option<&LocalAddre
             || config.allowed_hosts.iter().any(|allowed| allowed.is(host)))
 }
 
-/// Against other pages: browsers send `Origin` with every request that could change something.
+/// Against other pages: browsers send `Origin` with every request that could change something, and say with the
+/// others, for instance of an image, that another site asks.
 fn check_origin(config: &HttpConfig, headers: &HeaderMap) -> ApiResult<()> {
-    let foreign = headers
-        .get_all(header::ORIGIN)
-        .iter()
-        .find(|origin| !config.frontend.is(origin));
-    foreign.map_or(Ok(()), |origin| {
-        Err(ApiError::forbidden(format!(
-            "origin {origin:?} is not the frontend's"
-        )))
-    })
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    if let Some(origin) = origins.find(|origin| !config.frontend.is(origin)) {
+        let detail = format!("origin {origin:?} is not the frontend's");
+        return Err(ApiError::forbidden(detail));
+    }
+    let sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let foreign = sites
+        .into_iter()
+        .any(|site| FOREIGN_SITES.contains(&site.as_bytes()));
+    if foreign && !headers.contains_key(header::ORIGIN) {
+        return Err(ApiError::forbidden("the request is another site's"));
+    }
+    Ok(())
 }
