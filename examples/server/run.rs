@@ -41,11 +41,14 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     limits.connections_max = descriptors::connections_max(limits.connections_max);
     limits.trusted_proxies.clone_from(&config.trusted_proxies);
     let app = router(automation.clone(), config.http);
-    let serving = tokio::spawn(serve(listeners, app, limits, async {
+    let mut serving = tokio::spawn(serve(listeners, app, limits, async {
         let _ = stopped.await;
     }));
 
-    let (signal, _) = signals.next().await;
+    let (signal, _) = tokio::select! {
+        signal = signals.next() => signal,
+        ended = &mut serving => return Err(format!("the server stopped serving: {ended:?}")),
+    };
     let grace = config.shutdown_grace;
     tracing::info!(signal, ?grace, "shutting down, runs get their time to end");
     let ending = async {
