@@ -4,12 +4,14 @@
 
 mod config;
 mod descriptors;
+mod env_file;
 mod listen;
 mod logging;
 mod run;
 mod signals;
 mod variables;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc;
@@ -42,16 +44,20 @@ fn main() {
     }
 }
 
-fn read_config(flags: std::collections::HashMap<String, String>) -> Result<Config, Vec<String>> {
-    let file = variables::read_file(Path::new(".env")).map_err(|sentence| vec![sentence])?;
-    // Names and values that are not UTF-8 can be nothing of ours.
-    let texts = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::read(&Values {
+fn read_config(flags: HashMap<String, String>) -> Result<Config, Vec<String>> {
+    let (file, mut sentences) = env_file::read(Path::new(".env"));
+    let (environment, unreadable) = variables::environment(std::env::vars_os());
+    sentences.extend(unreadable);
+    let values = Values {
         flags,
-        environment: texts.collect(),
+        environment,
         file,
-    })
+    };
+    match Config::read(&values) {
+        Ok(config) if sentences.is_empty() => Ok(config),
+        Ok(_) => Err(sentences),
+        Err(more) => Err([sentences, more].concat()),
+    }
 }
 
 fn start(config: Config) -> Result<i32, String> {

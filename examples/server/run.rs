@@ -23,6 +23,9 @@ const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// A sentence that says what could not be started or ended.
 pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
+    for name in &config.unknown {
+        tracing::warn!("{name} is no variable of the server and changes nothing");
+    }
     let mut signals =
         Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     // First of all, so that a second server fails before it touches the first one's database.
@@ -71,11 +74,16 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
 async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
     let scripts =
         ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
-    let executor = PythonExecutor::builder()
-        .python(&config.python)
-        .workers(config.workers)
-        .build()
-        .map_err(|error| format!("PYTHON_PATH is {:?}: {error}", config.python.display()))?;
+    let executor = PythonExecutor::builder().workers(config.workers);
+    let executor = match &config.python {
+        Some(python) => executor
+            .python(python)
+            .build()
+            .map_err(|error| format!("PYTHON_PATH is {:?}: {error}", python.display()))?,
+        None => executor
+            .build()
+            .map_err(|error| format!("PYTHON_PATH is not set: {error}"))?,
+    };
     let builder = Automation::builder()
         .scripts(scripts)
         .executor(executor)

@@ -6,7 +6,10 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -297,4 +300,60 @@ fn an_open_server_says_so() {
         let log = log_of(&folder);
         assert_eq!(log.contains("AUTOMATION_AUTH is none"), warned, "{log}");
     }
+}
+
+#[test]
+fn without_a_python_it_takes_the_one_it_was_built_with() {
+    for unset in [true, false] {
+        let folder = Folder::new();
+        let server = folder.start(|command| {
+            command.env("PATH", "/nowhere").env("PYTHON_PATH", "");
+            if unset {
+                command.env_remove("PYTHON_PATH");
+            }
+        });
+        let check = server.client().get("/api/automation/python/check");
+        assert_eq!(check.data()["available"], true);
+    }
+}
+
+#[test]
+fn a_file_of_several_programs_is_read() {
+    let folder = Folder::new();
+    folder.write(
+        ".env",
+        "\u{feff}NODE_ENV=test\nMAIL_FROM=IT Support <x@y>\nAUTOMATION_PROT=1\n",
+    );
+    let server = folder.start(|_| {});
+    let health = server.client().get("/health");
+    assert_eq!(health.body["environment"], "test");
+    assert!(log_of(&folder).contains("AUTOMATION_PROT is no variable"));
+    folder.write(".env", "A=1\nAUTOMATION_HOST=\"::1\n");
+    let (code, text) = refused(&folder, |command| {
+        command.env("NODE_ENV", OsStr::from_bytes(b"test\xff"));
+    });
+    assert_eq!(code, Some(2), "{text}");
+    for part in ["AUTOMATION_HOST in line 2 of .env", "NODE_ENV is not UTF-8"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_log_does_not_grow_by_refusals_and_long_paths() {
+    let folder = Folder::new();
+    let server = folder.start(|command| {
+        command.env("AUTOMATION_LOG", "info");
+    });
+    let path = "x".repeat(20_000);
+    for host in ["localhost", "evil.example"] {
+        let request = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    server.signal("TERM");
+    server.wait(Duration::from_secs(20));
+    let log = log_of(&folder);
+    assert!(log.contains("status=404") && log.len() < 4000, "{log}");
+    assert!(!log.contains("status=403"), "{log}");
 }
