@@ -1,8 +1,4 @@
 //! Connections that do nothing leave scripts the files that they need.
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy knows only the functions that are marked as tests"
-)]
 
 mod support;
 
