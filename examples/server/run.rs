@@ -23,9 +23,6 @@ const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// A sentence that says what could not be started or ended.
 pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
-    for name in &config.unknown {
-        tracing::warn!("{name} is no variable of the server and changes nothing");
-    }
     let mut signals =
         Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     // First of all, so that a second server fails before it touches the first one's database.
@@ -34,10 +31,7 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     let secrets = std::mem::take(&mut config.secrets);
     let automation = build(&config, secrets).await?;
     announce(&config, address, &automation).await;
-    tracing::info!(%address, database = %config.database, "listening");
-    if !config.address.ip().to_canonical().is_loopback() {
-        tracing::warn!(%address, "AUTOMATION_AUTH is none: everybody who reaches the address runs scripts");
-    }
+    log_start(&config, address);
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();
@@ -68,6 +62,16 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
             tracing::warn!(signal, "ending at once, runs that are open are recorded as orphaned at the next start");
             Ok(code)
         }
+    }
+}
+
+fn log_start(config: &Config, address: SocketAddr) {
+    tracing::info!(%address, database = %config.database, "listening");
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(%address, "AUTOMATION_AUTH is none: everybody who reaches the address runs scripts");
+    }
+    for name in &config.unknown {
+        tracing::warn!("{name} is no variable of the server and changes nothing");
     }
 }
 

@@ -37,7 +37,7 @@ variables! {
     AUTOMATION_PORT, "port", "3003", "a port from 0 to 65535 is allowed (0 is any free one)",
         "Port to listen on";
     AUTOMATION_HOST, "host", "127.0.0.1", "an IP address is allowed",
-        "Address to listen on; one that is not loopback needs AUTOMATION_AUTH=none";
+        "Address to listen on, with 127.0.0.1 also ::1; one that is not loopback needs AUTOMATION_AUTH=none";
     AUTOMATION_AUTH, "auth", "", "none is allowed, and lets everybody who reaches the server run scripts",
         "How clients prove who they are; none lets everybody in on any address";
     FRONTEND_URL, "frontend-url", "http://localhost:3000",

@@ -327,6 +327,8 @@ fn a_file_of_several_programs_is_read() {
     let server = folder.start(|_| {});
     let health = server.client().get("/health");
     assert_eq!(health.body["environment"], "test");
+    server.signal("TERM");
+    server.wait(Duration::from_secs(20));
     assert!(log_of(&folder).contains("AUTOMATION_PROT is no variable"));
     folder.write(".env", "A=1\nAUTOMATION_HOST=\"::1\n");
     let (code, text) = refused(&folder, |command| {
