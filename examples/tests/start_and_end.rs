@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 use support::Folder;
 
@@ -139,7 +140,7 @@ fn it_tells_what_it_serves() {
         command.env("AUTOMATION_LOG", "info");
     });
     let address = format!("address={} ", server.address());
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     let (status, text) = server.wait(Duration::from_secs(20));
     assert_eq!(status.code(), Some(0));
     for part in [
@@ -160,7 +161,7 @@ fn it_tells_what_it_serves() {
 
 #[test]
 fn runs_end_within_the_grace_and_are_answered() {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let folder = Folder::new();
         folder.write("scripts/sleeping.py", SLEEPING);
         let server = folder.start(|_| {});
@@ -192,7 +193,7 @@ fn runs_beyond_the_grace_are_ended_and_recorded() {
     let run = std::thread::spawn(move || client.post("manual", &body));
     std::thread::sleep(Duration::from_millis(400));
     let began = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     let answer = run.join().unwrap();
     assert_eq!(
         (&answer.data()["success"], &answer.data()["reason"]),
@@ -220,10 +221,10 @@ fn a_second_signal_ends_it_at_once() {
         json!({"script_name": "sleeping.py", "parameters": {"seconds": 120}, "ticket_id": "T-1"});
     let run = std::thread::spawn(move || client.try_post("manual", &body).is_err());
     std::thread::sleep(Duration::from_millis(400));
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(200));
     let began = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.wait(Duration::from_secs(5)).0.code(), Some(143));
     assert!(
         began.elapsed() < Duration::from_secs(2),
@@ -260,7 +261,7 @@ fn a_log_that_nobody_reads_holds_nothing() {
     for _ in 0..1000 {
         assert_eq!(client.get("/health").status, 200);
     }
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.wait(Duration::from_secs(10)).0.code(), Some(0));
     let log = log_of(&folder);
     assert_eq!(log.matches("answered").count(), 1000);
@@ -295,7 +296,7 @@ fn an_open_server_says_so() {
         let server = folder.start(|command| {
             command.args(["--host", host, "--auth", "none"]);
         });
-        server.signal("TERM");
+        server.signal(Signal::TERM);
         server.wait(Duration::from_secs(20));
         let log = log_of(&folder);
         assert_eq!(log.contains("AUTOMATION_AUTH is none"), warned, "{log}");
@@ -327,7 +328,7 @@ fn a_file_of_several_programs_is_read() {
     let server = folder.start(|_| {});
     let health = server.client().get("/health");
     assert_eq!(health.body["environment"], "test");
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     server.wait(Duration::from_secs(20));
     assert!(log_of(&folder).contains("AUTOMATION_PROT is no variable"));
     folder.write(".env", "A=1\nAUTOMATION_HOST=\"::1\n");
@@ -353,7 +354,7 @@ fn the_log_does_not_grow_by_refusals_and_long_paths() {
         stream.write_all(request.as_bytes()).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     }
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     server.wait(Duration::from_secs(20));
     let log = log_of(&folder);
     assert!(log.contains("status=404") && log.len() < 4000, "{log}");
