@@ -175,7 +175,7 @@ fn runs_end_within_the_grace_and_are_answered() {
         assert_eq!(
             server.wait(Duration::from_secs(10)).0.code(),
             Some(0),
-            "{signal}"
+            "{signal:?}"
         );
     }
 }
