@@ -119,15 +119,12 @@ pub(crate) fn thread_ident() -> ThreadIdent {
 }
 
 /// Makes a thread raise `exception` as soon as it executes Python code. Replaces one that waits to be raised.
+///
+/// There is no way to take it back: clearing it leaves a flag set (CPython 3.11), for which traced code then looks
+/// without end. It has to be met.
 pub(crate) fn raise_in_thread(ident: ThreadIdent, exception: &Bound<'_, PyType>) {
     // SAFETY: attached, as the argument shows; an identity of no living thread is answered with 0.
     unsafe { ffi::PyThreadState_SetAsyncExc(ident.cast_signed(), exception.as_ptr()) };
-}
-
-/// Takes back an exception that waits to be raised in a thread.
-pub(crate) fn clear_raised(_py: Python<'_>, ident: ThreadIdent) {
-    // SAFETY: attached, as the token shows; null clears.
-    unsafe { ffi::PyThreadState_SetAsyncExc(ident.cast_signed(), std::ptr::null_mut()) };
 }
 
 /// A fresh `contextvars` context on this thread, left when dropped: a run must not see what an earlier one

@@ -176,6 +176,17 @@ def call_exit_functions():
             sys.stderr.write(shown(error))
 
 
+def meet_interruption():
+    """Catches the interruption that may wait in this thread, or one of our own: the interpreter takes no other way
+    for it to be done with."""
+    try:
+        interrupt_this_thread()
+        for _ in range(1000):
+            pass
+    except BaseException:
+        pass
+
+
 def add_folder(folder):
     """Puts a script's folder where `python3 script.py` would have it."""
     if folder not in sys.path:

@@ -54,8 +54,6 @@ pub(super) fn perform(
     run: &Arc<Run>,
     clock: &mut CpuClock,
 ) -> Option<(Reply, Outcome)> {
-    let ident = ffi::thread_ident();
-    ffi::clear_raised(py, ident);
     if !run.start() {
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
@@ -66,7 +64,11 @@ pub(super) fn perform(
         ffi::exit_child(verdict.exit_code.unwrap_or(1));
     }
     let cut = run.end();
-    ffi::clear_raised(py, ident);
+    run.meet_interruption(py);
+    if cut.is_some() {
+        // The first time it may have been cut short itself.
+        stop_tracing(py, Glue::get(py));
+    }
     drop(bound);
     run.release_objects(py);
     let reply = run.claim()?;

@@ -230,6 +230,7 @@ impl Pool {
             Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),
             Err(panic) => {
                 run.end();
+                run.meet_interruption(py);
                 let error = panicked(&*panic);
                 tracing::error!(%error, script = run.invocation.script.name(), "a run panicked");
                 run.claim().map(|reply| (reply, Err(error)))

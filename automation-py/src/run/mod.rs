@@ -49,6 +49,8 @@ pub(crate) struct Run {
     handed_over: Instant,
     phase: Phase,
     cancel_requested: AtomicBool,
+    /// Whether an interruption was raised in any of its threads.
+    interrupted: AtomicBool,
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
@@ -71,6 +73,7 @@ impl Run {
             handed_over: Instant::now(),
             phase: Phase::default(),
             cancel_requested: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             stdout: Sink::new(late),
             stderr: Sink::new(late),
             progress: Mutex::default(),
@@ -136,6 +139,20 @@ impl Run {
     /// Returns the living threads that the script started.
     pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
         self.threads.lock().clone()
+    }
+
+    /// Notes that an interruption is raised in its threads. Called with the GIL held.
+    pub(crate) fn note_interruption(&self) {
+        self.interrupted.store(true, Ordering::Release);
+    }
+
+    /// Meets an interruption that may still wait in the calling thread, so that it strikes nobody else. Called when
+    /// no further one can be raised in it.
+    pub(crate) fn meet_interruption(&self, py: Python<'_>) {
+        if self.interrupted.load(Ordering::Acquire) {
+            // One that waits strikes the function before it can catch anything, and is met as well.
+            let _ = Glue::get(py).meet_interruption.bind(py).call0();
+        }
     }
 
     /// Writes to standard output. Returns progress lines that are complete now.

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::{Bound as BoundToRun, Run, current};
 use crate::ffi;
+use crate::module::RunInterrupted;
 
 /// Stands for one of the functions that start a thread.
 #[pyclass(frozen, module = "automation._automation")]
@@ -48,6 +49,12 @@ impl ThreadStart {
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.original.bind(py).getattr(name)
     }
+}
+
+/// Raises the interruption in the calling thread.
+#[pyfunction]
+pub(super) fn interrupt_this_thread(py: Python<'_>) {
+    ffi::raise_in_thread(ffi::thread_ident(), &py.get_type::<RunInterrupted>());
 }
 
 /// A thread's function together with the run that it belongs to.
@@ -98,7 +105,6 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let ident = ffi::thread_ident();
         self.run.threads.lock().retain(|thread| *thread != ident);
-        // Nothing is raised in this thread any more, and what waits must not reach whoever calls us.
-        ffi::clear_raised(self.py, ident);
+        self.run.meet_interruption(self.py);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use automation_core::Reason;
 use automation_core::executor::{Ending, Executor, ExecutorError, Outcome};
 use automation_py::PythonExecutor;
+use pyo3::prelude::*;
 
 use crate::support::{Case, executor, failure};
 
@@ -87,6 +88,27 @@ async fn what_waits_in_c_is_abandoned_and_replaced() {
     let health = executor.health().await;
     assert_eq!((health.quarantined_threads, health.workers), (0, 1));
     still_works(&executor).await;
+}
+
+/// Traced code looks for an interruption at every line, and is where one that was only half taken back shows.
+const TRACED: &std::ffi::CStr =
+    c"import sys\ndef f():\n    return 1\nsys.settrace(lambda *a: None)\nf()\nsys.settrace(None)\nprint('traced')\n";
+
+#[tokio::test]
+async fn no_interruption_outlives_its_run() {
+    let executor = executor();
+    let spinning = [
+        "while True: pass\n",
+        "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()\nf()\n",
+        "import time\nwhile True: time.sleep(0.02)\n",
+    ];
+    for source in ["print('not cut')\n"].iter().chain(&spinning) {
+        let _ = Case::new(source).within(SHORT).run(&executor).await;
+        let traced = Case::new(TRACED.to_str().unwrap()).within(SHORT * 20);
+        let outcome = traced.run(&executor).await;
+        assert_eq!(outcome.output.stdout.text, "traced\n", "{source}");
+        Python::attach(|py| py.run(TRACED, None, None)).unwrap();
+    }
 }
 
 #[tokio::test]
