@@ -130,11 +130,9 @@ impl Pool {
 
     /// Gives a worker that runs `run` up: answers for it, and starts another in its place.
     pub(super) fn abandon(self: &Arc<Self>, worker: &Arc<Worker>, run: &Arc<Run>, cut: Cut) {
-        let Some(reply) = run.claim() else { return };
-        let mut outcome = run.outcome(run.abandoned_ending(cut));
-        outcome.still_running = true;
-        outcome.output.interrupted = true;
         let mut state = self.lock();
+        // Under the lock, without which the worker takes no other run.
+        let Some(reply) = run.claim() else { return };
         worker.abandoned.store(true, Ordering::Release);
         state.workers.retain(|other| !Arc::ptr_eq(other, worker));
         state.quarantined += 1;
@@ -149,6 +147,9 @@ impl Pool {
         };
         let quarantined = state.quarantined;
         drop(state);
+        let mut outcome = run.outcome(run.abandoned_ending(cut));
+        outcome.still_running = true;
+        outcome.output.interrupted = true;
         let script = run.invocation.script.name();
         tracing::warn!(
             script,
@@ -280,7 +281,7 @@ impl Pool {
             if let Some(run) = state.take(worker, ident) {
                 return Some(run);
             }
-            if state.closed {
+            if state.closed || worker.abandoned.load(Ordering::Acquire) {
                 return None;
             }
             state.idle.push(Arc::clone(worker));

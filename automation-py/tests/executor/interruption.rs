@@ -111,6 +111,43 @@ async fn no_interruption_outlives_its_run() {
     }
 }
 
+/// A script that ends in the very moment in which it is abandoned: its thread takes no other run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_after_an_abandoned_one_keeps_its_deadline() {
+    let executor = PythonExecutor::builder()
+        .workers(1)
+        .grace(Duration::from_millis(30))
+        .build()
+        .unwrap();
+    for turn in 0..60 {
+        // A long output takes its time to be decoded.
+        let source = format!(
+            "import sys, time\nend = time.perf_counter() + {}\nsys.stdout.write('\\u00e9 ' * 400000)\n\
+             while True:\n    try:\n        while time.perf_counter() < end: time.sleep(0.0001)\n        break\n\
+             \x20   except BaseException: pass\n",
+            0.0595 + f64::from(turn % 20) * 0.0003
+        );
+        let first = Case::new(&source).within(Duration::from_millis(30));
+        let next = Case::new("while True: pass\n").within(Duration::from_millis(30));
+        let both = async { tokio::join!(first.run(&executor), next.run(&executor)) };
+        let (_, next) = tokio::time::timeout(Duration::from_secs(5), both)
+            .await
+            .expect("the next run has a deadline");
+        assert_eq!(failure(&next).0, Reason::Timeout);
+    }
+}
+
+#[tokio::test]
+async fn a_long_grace_ends_too() {
+    let executor = PythonExecutor::builder()
+        .grace(Duration::from_millis(6500))
+        .build()
+        .unwrap();
+    let outcome = timed_out(&executor, "import time\ntime.sleep(8)\n").await;
+    assert!(outcome.still_running);
+    assert!(outcome.duration < Duration::from_secs(7), "{outcome:?}");
+}
+
 #[tokio::test]
 async fn too_many_abandoned_threads_close_the_door_until_one_ends() {
     let executor = PythonExecutor::builder()
