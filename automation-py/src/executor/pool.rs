@@ -18,7 +18,7 @@ use super::perform::{panicked, perform};
 use super::turns::{State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Answer, Cut, LateBytes, Reply, Run};
+use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -212,6 +212,12 @@ impl Pool {
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
         Python::attach(|py| {
             let ident = ffi::thread_ident();
+            if let Err(error) = Glue::get(py)
+                .function(py, "adopt_worker")
+                .and_then(|adopt| adopt.call0())
+            {
+                tracing::error!(%error, "threads that scripts start are daemons");
+            }
             let mut clock = CpuClock::default();
             while let Some(run) = self.next(py, worker, ident, &mut clock) {
                 self.run(py, worker, &run, &mut clock);

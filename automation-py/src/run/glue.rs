@@ -19,6 +19,7 @@ pub(crate) struct Glue {
     pub(crate) report: Py<PyAny>,
     pub(crate) call_exit_functions: Py<PyAny>,
     pub(crate) meet_interruption: Py<PyAny>,
+    pub(crate) join_threads: Py<PyAny>,
     pub(crate) builtins: Py<PyAny>,
     pub(crate) compile: Py<PyAny>,
     pub(crate) gettrace: Py<PyAny>,
@@ -50,6 +51,7 @@ impl Glue {
             report: find("report")?,
             call_exit_functions: find("call_exit_functions")?,
             meet_interruption: find("meet_interruption")?,
+            join_threads: find("join_threads")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),
             getprofile: sys.getattr("getprofile")?.unbind(),
@@ -105,6 +107,8 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         wrap_pyfunction!(main_module::at_exit, &module)?,
         wrap_pyfunction!(main_module::exit_functions, &module)?,
         wrap_pyfunction!(threads::interrupt_this_thread, &module)?,
+        wrap_pyfunction!(threads::run_threads, &module)?,
+        wrap_pyfunction!(threads::wait_for_threads, &module)?,
     ] {
         module.add_function(function)?;
     }

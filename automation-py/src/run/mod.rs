@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, ExecutorError, Failure, Invocation, Outcome, RunEvent};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
@@ -36,7 +36,7 @@ use self::phase::Phase;
 use self::progress::ProgressLines;
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
-use crate::ffi::ThreadIdent;
+use crate::ffi::{self, ThreadIdent};
 
 /// What an executor answers.
 pub(crate) type Answer = Result<Outcome, ExecutorError>;
@@ -57,6 +57,7 @@ pub(crate) struct Run {
     pub(crate) objects: Mutex<Objects>,
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
+    thread_ended: Condvar,
     reply: Mutex<Option<Reply>>,
 }
 
@@ -79,6 +80,7 @@ impl Run {
             progress: Mutex::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
+            thread_ended: Condvar::new(),
             reply: Mutex::new(Some(Reply(sender))),
         };
         (Arc::new(run), receiver)
@@ -151,7 +153,7 @@ impl Run {
     pub(crate) fn meet_interruption(&self, py: Python<'_>) {
         if self.interrupted.load(Ordering::Acquire) {
             // One that waits strikes the function before it can catch anything, and is met as well.
-            let _ = Glue::get(py).meet_interruption.bind(py).call0();
+            let _ = ffi::call0(Glue::get(py).meet_interruption.bind(py));
         }
     }
 

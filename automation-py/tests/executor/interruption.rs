@@ -40,6 +40,9 @@ async fn python_code_ends_at_its_deadline() {
         "import atexit\nprint('before')\n@atexit.register\ndef f():\n    while True: pass\n",
         "import sys\nprint('before')\nclass Out:\n    def write(self, t): pass\n    def flush(self):\n        while True: pass\nsys.stderr = Out()\n",
         "import threading\nprint('before')\ndef f():\n    while True: pass\nt = threading.Thread(target=f)\nt.start(); t.join()\n",
+        "import sys\nprint('before')\nclass Out:\n    def write(self, t): pass\n    def flush(self): pass\n    def __del__(self):\n        while True: pass\nsys.stderr = Out()\n",
+        "import threading\nprint('before')\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()\n",
+        "import threading, time\nprint('before')\nthreading.Thread(target=time.sleep, args=(1,)).start()\n",
     ] {
         let outcome = timed_out(&executor, source).await;
         assert!(!outcome.still_running, "{source}");
