@@ -15,8 +15,6 @@ import traceback
 from types import ModuleType
 
 OWN_FILE = __file__
-# Longest message of an exception that is kept beside the traceback.
-SENTENCE_CHARS_MAX = 4096
 
 
 class RunModule(ModuleType):
@@ -257,8 +255,6 @@ def sentence(error):
     except Exception:
         text = "<exception str() failed>"
     whole = f"{name}: {text}" if text else name
-    if len(whole) > SENTENCE_CHARS_MAX:
-        whole = whole[:SENTENCE_CHARS_MAX] + "..."
     return whole.encode("utf-8", "backslashreplace").decode()
 
 
