@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, main_module, streams, sys_view};
+use super::{environ, main_module, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
@@ -18,6 +18,8 @@ pub(crate) struct Glue {
     namespace: Py<PyDict>,
     pub(crate) report: Py<PyAny>,
     pub(crate) call_exit_functions: Py<PyAny>,
+    pub(crate) meet_interruption: Py<PyAny>,
+    pub(crate) join_threads: Py<PyAny>,
     pub(crate) builtins: Py<PyAny>,
     pub(crate) compile: Py<PyAny>,
     pub(crate) gettrace: Py<PyAny>,
@@ -48,6 +50,8 @@ impl Glue {
         Ok(Self {
             report: find("report")?,
             call_exit_functions: find("call_exit_functions")?,
+            meet_interruption: find("meet_interruption")?,
+            join_threads: find("join_threads")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),
             getprofile: sys.getattr("getprofile")?.unbind(),
@@ -102,6 +106,9 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         wrap_pyfunction!(main_module::mark_forked, &module)?,
         wrap_pyfunction!(main_module::at_exit, &module)?,
         wrap_pyfunction!(main_module::exit_functions, &module)?,
+        wrap_pyfunction!(threads::interrupt_this_thread, &module)?,
+        wrap_pyfunction!(threads::run_threads, &module)?,
+        wrap_pyfunction!(threads::wait_for_threads, &module)?,
     ] {
         module.add_function(function)?;
     }
