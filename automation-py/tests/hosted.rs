@@ -42,8 +42,9 @@ os.putenv('AUTOMATION_PUT', 'x'); os.unsetenv('AUTOMATION_PUT')
 
 mine = sys.stdout = io.StringIO()
 print('host')
-threading.Thread(target=print, args=('thread',)).start()
-while 'thread' not in mine.getvalue(): pass
+thread = threading.Thread(target=print, args=('thread',))
+thread.start()
+thread.join()
 sys.stdout = streams[1]
 assert mine.getvalue() == 'host\nthread\n', mine.getvalue()
 left = threading.left_stream
@@ -52,6 +53,21 @@ sys.stdout = mine
 left.write('through a stream that a run left')
 sys.stdout = streams[1]
 assert mine.getvalue().endswith('through a stream that a run left')
+
+from unittest.mock import patch
+for name in ('stdout', 'stderr'):
+    own = getattr(sys, name)
+    with patch(f'sys.{name}', new_callable=io.StringIO) as outer:
+        with patch(f'sys.{name}', new_callable=io.StringIO) as inner:
+            print('inner', file=getattr(sys, name))
+        print('outer', file=getattr(sys, name))
+    assert (outer.getvalue(), inner.getvalue()) == ('outer\n', 'inner\n')
+    assert getattr(sys, name) is own
+    setattr(sys, name, sys.__dict__[name])
+    assert getattr(sys, name) is own
+sys.stdout = left
+assert sys.stdout is streams[1]
+
 sys.argv = ['changed']
 assert sys.argv == ['changed'] and sys.__dict__['argv'] == ['changed']
 "#;

@@ -6,6 +6,8 @@
 mod context;
 mod environ;
 mod glue;
+mod host;
+mod layers;
 mod main_module;
 mod objects;
 mod output;

@@ -6,8 +6,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule};
 
+use super::host::{restore_host_value, set_host_value};
 use super::output::Output;
-use super::streams::{Stream, set_host_stream, visible_stream};
+use super::streams::{Redirect, Stream, visible_stream};
 use super::{Run, Slot, current};
 
 /// What an attribute stands for.
@@ -19,6 +20,16 @@ enum Kind {
     Original(Stream),
     /// Another value, which the host keeps in `sys.__dict__`.
     Value(Slot),
+}
+
+impl Kind {
+    const fn slot(self) -> Option<Slot> {
+        match self {
+            Self::Stream(stream) => Some(stream.slot()),
+            Self::Value(slot) => Some(slot),
+            Self::Original(_) => None,
+        }
+    }
 }
 
 /// The descriptor of one attribute.
@@ -47,12 +58,20 @@ impl RunAttribute {
     }
 
     fn __set__(&self, module: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let restores = self.restores(module, &value)?;
+        let value = visible(value)?;
         match (current(), self.kind) {
-            (Some(run), Kind::Stream(stream)) => run.set_slot(stream.slot(), Some(value.unbind())),
-            (Some(run), Kind::Value(slot)) => run.set_slot(slot, Some(value.unbind())),
-            // A run that replaces it would replace it for everybody.
-            (Some(_), Kind::Original(_)) => {}
-            (None, Kind::Stream(stream)) => set_host_stream(stream, Some(value.unbind())),
+            (Some(run), kind) => match kind.slot() {
+                Some(slot) if restores => run.restore_slot(slot),
+                Some(slot) if self.is_own(&value)? => run.clear_slot(slot),
+                Some(slot) => run.set_slot(slot, value.unbind()),
+                // A run that replaces it would replace it for everybody.
+                None => {}
+            },
+            (None, Kind::Stream(stream)) if restores => restore_host_value(stream.slot()),
+            // A stream that a run left stands for the host's own there.
+            (None, Kind::Stream(_)) if value.is_instance_of::<Output>() => {}
+            (None, Kind::Stream(stream)) => set_host_value(stream.slot(), value.unbind()),
             (None, _) => dict(module)?.set_item(self.name, value)?,
         }
         Ok(())
@@ -60,10 +79,12 @@ impl RunAttribute {
 
     fn __delete__(&self, module: &Bound<'_, PyAny>) -> PyResult<()> {
         match (current(), self.kind) {
-            (Some(run), Kind::Stream(stream)) => run.set_slot(stream.slot(), None),
-            (Some(run), Kind::Value(slot)) => run.set_slot(slot, None),
-            (Some(_), Kind::Original(_)) => {}
-            (None, Kind::Stream(stream)) => set_host_stream(stream, None),
+            (Some(run), kind) => {
+                if let Some(slot) = kind.slot() {
+                    run.clear_slot(slot);
+                }
+            }
+            (None, Kind::Stream(stream)) => set_host_value(stream.slot(), module.py().None()),
             (None, _) => dict(module)?.del_item(self.name)?,
         }
         Ok(())
@@ -71,6 +92,23 @@ impl RunAttribute {
 }
 
 impl RunAttribute {
+    /// Returns whether a value is what the module's dictionary has: `unittest.mock.patch` reads there what it
+    /// sets again at its end, and means by it what was there before.
+    fn restores(&self, module: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let kept = dict(module)?.get_item(self.name)?;
+        Ok(kept.is_some_and(|kept| kept.is(value)))
+    }
+
+    /// Returns whether a value is the stream that every run has at first.
+    fn is_own(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match self.kind {
+            Kind::Stream(stream) if stream != Stream::Stdin => {
+                Ok(value.is(Output::shared(value.py(), stream)?))
+            }
+            _ => Ok(false),
+        }
+    }
+
     fn original<'py>(
         &self,
         module: &Bound<'py, PyAny>,
@@ -104,10 +142,18 @@ impl RunAttribute {
     }
 }
 
+/// Returns what a value stands for at this moment: what dispatches to a stream must never become that stream.
+fn visible(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    match value.cast::<Redirect>() {
+        Ok(redirect) => visible_stream(value.py(), redirect.get().stream),
+        Err(_) => Ok(value),
+    }
+}
+
 /// Makes the run's `sys.argv`: a list like any other, since C code reads lists without asking their class.
 fn argv<'py>(py: Python<'py>, run: &Run) -> PyResult<Bound<'py, PyAny>> {
     let argv = PyList::new(py, run.argv())?.into_any();
-    run.set_slot(Slot::Argv, Some(argv.clone().unbind()));
+    run.set_slot(Slot::Argv, argv.clone().unbind());
     Ok(argv)
 }
 

@@ -176,3 +176,58 @@ async fn an_output_bomb_is_bounded() {
     assert_eq!(stdout.bytes_total, 4_000_004);
     assert!(stdout.is_truncated() && stdout.text.len() < 1_100_000);
 }
+
+/// `mock.patch` reads a module's dictionary, and at its end sets what it found there.
+#[tokio::test]
+async fn patches_of_streams_nest_and_end() {
+    let source = r#"
+import io, sys
+from unittest.mock import patch
+for name in ('stdout', 'stderr'):
+    with patch(f'sys.{name}', new_callable=io.StringIO) as outer:
+        print('outer', file=getattr(sys, name))
+        with patch(f'sys.{name}', new_callable=io.StringIO) as inner:
+            print('inner', file=getattr(sys, name))
+        print('outer', file=getattr(sys, name))
+    print(outer.getvalue().split(), inner.getvalue().split(), getattr(sys, name))
+print('error', file=sys.stderr)
+with patch('sys.argv', ['patched']):
+    print(sys.argv)
+print(len(sys.argv))
+sys.stdout = sys.__dict__['stderr']
+print('swapped')
+"#;
+    let outcome = run(source).await;
+    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
+    let expected = "['outer', 'outer'] ['inner'] <stdout of the run, encoding='utf-8'>\n\
+                    ['outer', 'outer'] ['inner'] <stderr of the run, encoding='utf-8'>\n\
+                    ['patched']\n2\n";
+    assert_eq!(outcome.output.stdout.text, expected);
+    assert_eq!(outcome.output.stderr.text, "error\nswapped\n");
+}
+
+/// A collection may come at any allocation, and what it deletes may ask for the run again.
+#[tokio::test]
+async fn deleting_garbage_may_use_what_is_being_made() {
+    let source = r#"
+import atexit, gc, os
+threshold = gc.get_threshold()
+class Garbage:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        os.environ['AUTOMATION_GARBAGE'] = 'kept'
+        atexit.register(str)
+        print('deleted')
+        if gc.get_threshold()[0] == 1:
+            Garbage()
+gc.set_threshold(1, 1000, 1000)
+Garbage()
+atexit.register(str)
+os.environ['AUTOMATION_GARBAGE_2'] = ''
+gc.set_threshold(*threshold)
+gc.collect()
+print('end', 'AUTOMATION_GARBAGE' in os.environ)
+"#;
+    assert!(stdout(source).await.ends_with("end True\n"));
+}
