@@ -50,10 +50,11 @@ thread = threading.Thread(target=lambda: 1/0, name='worker')
 thread.start(); thread.join()
 def raw():
     raise ValueError('raw')
+before = _thread._count()
 _thread.start_new_thread(raw, ())
-threading.Thread(target=sys.exit).start()
-while _thread._count() and 'raw' not in getattr(threading, 'probe', 'raw'): pass
-time.sleep(0.05)
+exits = threading.Thread(target=sys.exit)
+exits.start(); exits.join()
+while _thread._count() > before: time.sleep(0.001)
 "#;
     let outcome = run(source).await;
     assert_eq!(outcome.ending, Ending::Completed);
