@@ -19,6 +19,17 @@ OWN_FILE = __file__
 SENTENCE_CHARS_MAX = 4096
 
 
+class ModuleKind(type):
+    """The kind of the classes of `sys` and `threading`. Many take `type(sys)` for the class of every module,
+    `importlib` among them: it stays that."""
+
+    def __call__(cls, *arguments, **keywords):
+        return ModuleType(*arguments, **keywords)
+
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, ModuleType)
+
+
 class RunModule(ModuleType):
     """`sys.modules["__main__"]`: on a run's threads the run's own module, elsewhere the host's."""
 
@@ -176,10 +187,37 @@ def call_exit_functions():
             sys.stderr.write(shown(error))
 
 
-def add_folder(folder):
-    """Puts a script's folder where `python3 script.py` would have it."""
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+# The folders of scripts, each with the names of modules that the host had imported from it before.
+script_folders = {}
+
+
+def folder_changed(folder):
+    """Forgets what scripts imported from their folder, since that may have changed as well."""
+    if folder in script_folders:
+        forget_modules(folder)
+    else:
+        script_folders[folder] = modules_from(folder)
+
+
+def folder_entered(folder):
+    """Forgets what scripts imported from other folders: the same names mean something else here."""
+    for other in list(script_folders):
+        if other != folder:
+            forget_modules(other)
+
+
+def forget_modules(folder):
+    for name in modules_from(folder) - script_folders[folder]:
+        sys.modules.pop(name, None)
+
+
+def modules_from(folder):
+    inside = os.path.join(folder, "")
+    return {
+        name
+        for name, module in list(sys.modules.items())
+        if type(module) is ModuleType and str(vars(module).get("__file__")).startswith(inside)
+    }
 
 
 def remember_source(path, source):

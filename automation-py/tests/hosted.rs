@@ -22,7 +22,11 @@ import __main__
 __main__.host_value = 1
 sys.argv = ['host', 'argument']
 streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__)
-hook = sys.excepthook
+seen = []
+sys.excepthook = hook = lambda *arguments: seen.append(arguments)
+threading.excepthook = thread_hook = lambda arguments: seen.append(arguments.exc_type)
+sys.unraisablehook = unraisable_hook = lambda arguments: seen.append(str(arguments.exc_value))
+path = sys.path[:]
 "#;
 
 /// Runs on a thread of the host, after a script has done its best to change things.
@@ -68,6 +72,19 @@ for name in ('stdout', 'stderr'):
 sys.stdout = left
 assert sys.stdout is streams[1]
 
+assert (seen, sys.path) == ([], path), (seen, sys.path)
+assert threading.excepthook is thread_hook and sys.unraisablehook is unraisable_hook
+class Guard:
+    def __del__(self): raise ValueError('deleted')
+def fail():
+    thread = threading.Thread(target=lambda: 1/0)
+    thread.start(); thread.join()
+with patch('threading.excepthook') as hook, patch('sys.unraisablehook') as deleted:
+    fail(); Guard()
+    assert hook.called and deleted.called and not seen
+fail(); Guard()
+assert seen == [ZeroDivisionError, 'deleted'], seen
+
 sys.argv = ['changed']
 assert sys.argv == ['changed'] and sys.__dict__['argv'] == ['changed']
 "#;
@@ -83,6 +100,20 @@ sys.argv, sys.stdout, sys.stderr, sys.stdin, sys.excepthook = [], None, None, No
 sys.__stdout__ = None
 "#;
 
+const RAISES: &str = r#"
+import sys, threading
+sys.path.insert(0, '/inserted')
+def fail():
+    raise ValueError('in a thread')
+thread = threading.Thread(target=fail)
+thread.start(); thread.join()
+class Guard:
+    def __del__(self):
+        raise ValueError('in a deletion')
+Guard()
+raise ValueError('uncaught')
+"#;
+
 #[tokio::test]
 async fn the_host_goes_on_as_before() {
     Python::initialize();
@@ -95,6 +126,11 @@ async fn the_host_goes_on_as_before() {
     let outcome = Case::new(SCRIPT).run(&executor).await;
     assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
     assert_eq!(outcome.output.stdout.text, "/srv/scripts/probe.py False\n");
+    let outcome = Case::new(RAISES).run(&executor).await;
+    let text = outcome.output.stderr.text;
+    for shown in ["in a thread", "in a deletion", "uncaught"] {
+        assert!(text.contains(&format!("ValueError: {shown}\n")), "{text}");
+    }
     Python::attach(|py| {
         let namespace = namespace.bind(py);
         if let Err(error) = py.run(AFTER, Some(namespace), None) {

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, main_module, streams, sys_view};
+use super::{environ, hooks, main_module, streams, sys_view};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
@@ -64,7 +64,8 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     }
     let glue = Glue::load(py)?;
     streams::install(py)?;
-    sys_view::install(py)?;
+    hooks::install(py)?;
+    sys_view::install(py, &glue.function(py, "ModuleKind")?)?;
     for part in ["modules", "environ", "threads", "atexit", "fork"] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }

@@ -74,6 +74,7 @@ impl Run {
         file: &Bound<'py, PyString>,
         builtins: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        self.enter_folder(py)?;
         let module = match self.invocation.script.metadata().entry {
             Entry::Plain => PyModule::new(py, "__main__")?,
             Entry::Run => PyModule::new(py, "__automation__")?,

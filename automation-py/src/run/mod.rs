@@ -5,7 +5,9 @@
 
 mod context;
 mod environ;
+mod folder;
 mod glue;
+mod hooks;
 mod host;
 mod layers;
 mod main_module;
@@ -30,6 +32,7 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::context::Context;
+pub(crate) use self::folder::folder_changed;
 pub(crate) use self::glue::{Glue, install};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};

@@ -17,12 +17,18 @@ pub(crate) enum Slot {
     Stderr,
     /// Standard input: empty.
     Stdin,
+    /// Where imports look.
+    Path,
     /// What an uncaught exception is shown by.
     ExceptHook,
+    /// What an uncaught exception of a thread is shown by.
+    ThreadHook,
+    /// What an exception that can't be raised is shown by.
+    UnraisableHook,
 }
 
 /// How many slots there are.
-pub(super) const SLOTS: usize = 5;
+pub(super) const SLOTS: usize = 8;
 
 /// The objects. The lock around them is never held while Python code may run, and that includes `__del__`:
 /// what is replaced is handed out to be dropped by the caller.

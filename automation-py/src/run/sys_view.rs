@@ -1,11 +1,13 @@
-//! Attributes of `sys` that each run has for itself. Descriptors on a class of `sys` give a run its own value by
-//! attribute access, while C code that reads `sys.__dict__` finds the dispatching streams.
+//! Attributes of `sys` and `threading` that each run has for itself. Descriptors on a class of the module give a run
+//! its own value by attribute access, while C code that reads the module's dictionary finds what dispatches.
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule};
 
+use super::folder::folder;
+use super::hooks::{Hook, visible_hook};
 use super::host::{restore_host_value, set_host_value};
 use super::output::Output;
 use super::streams::{Redirect, Stream, visible_stream};
@@ -18,6 +20,8 @@ enum Kind {
     Stream(Stream),
     /// The stream as it was at first, `sys.__stdout__` for instance.
     Original(Stream),
+    /// A hook that may be replaced.
+    Hook(Hook),
     /// Another value, which the host keeps in `sys.__dict__`.
     Value(Slot),
 }
@@ -26,8 +30,17 @@ impl Kind {
     const fn slot(self) -> Option<Slot> {
         match self {
             Self::Stream(stream) => Some(stream.slot()),
+            Self::Hook(hook) => Some(hook.slot()),
             Self::Value(slot) => Some(slot),
             Self::Original(_) => None,
+        }
+    }
+
+    /// Returns where the host's own value is, when the module's dictionary has what dispatches to it.
+    const fn dispatched(self) -> Option<Slot> {
+        match self {
+            Self::Stream(_) | Self::Hook(_) => self.slot(),
+            Self::Original(_) | Self::Value(_) => None,
         }
     }
 }
@@ -53,6 +66,7 @@ impl RunAttribute {
         match attribute.kind {
             Kind::Stream(stream) => visible_stream(slf.py(), stream),
             Kind::Original(stream) => attribute.original(module, stream),
+            Kind::Hook(hook) => visible_hook(slf.py(), hook),
             Kind::Value(slot) => attribute.value(module, slot),
         }
     }
@@ -60,32 +74,36 @@ impl RunAttribute {
     fn __set__(&self, module: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
         let restores = self.restores(module, &value)?;
         let value = visible(value)?;
-        match (current(), self.kind) {
-            (Some(run), kind) => match kind.slot() {
+        if let Some(run) = current() {
+            match self.kind.slot() {
                 Some(slot) if restores => run.restore_slot(slot),
                 Some(slot) if self.is_own(&value)? => run.clear_slot(slot),
                 Some(slot) => run.set_slot(slot, value.unbind()),
                 // A run that replaces it would replace it for everybody.
                 None => {}
-            },
-            (None, Kind::Stream(stream)) if restores => restore_host_value(stream.slot()),
+            }
+            return Ok(());
+        }
+        match self.kind.dispatched() {
+            Some(slot) if restores => restore_host_value(slot),
             // A stream that a run left stands for the host's own there.
-            (None, Kind::Stream(_)) if value.is_instance_of::<Output>() => {}
-            (None, Kind::Stream(stream)) => set_host_value(stream.slot(), value.unbind()),
-            (None, _) => dict(module)?.set_item(self.name, value)?,
+            Some(_) if value.is_instance_of::<Output>() => {}
+            Some(slot) => set_host_value(slot, value.unbind()),
+            None => dict(module)?.set_item(self.name, value)?,
         }
         Ok(())
     }
 
     fn __delete__(&self, module: &Bound<'_, PyAny>) -> PyResult<()> {
-        match (current(), self.kind) {
-            (Some(run), kind) => {
-                if let Some(slot) = kind.slot() {
-                    run.clear_slot(slot);
-                }
+        if let Some(run) = current() {
+            if let Some(slot) = self.kind.slot() {
+                run.clear_slot(slot);
             }
-            (None, Kind::Stream(stream)) => set_host_value(stream.slot(), module.py().None()),
-            (None, _) => dict(module)?.del_item(self.name)?,
+            return Ok(());
+        }
+        match self.kind.dispatched() {
+            Some(slot) => set_host_value(slot, module.py().None()),
+            None => dict(module)?.del_item(self.name)?,
         }
         Ok(())
     }
@@ -127,10 +145,15 @@ impl RunAttribute {
         let Some(run) = current() else {
             return self.host_value(module);
         };
-        match run.slot(py, slot) {
-            Some(value) => Ok(value.into_bound(py)),
-            None if slot == Slot::Argv => argv(py, &run),
-            None => self.host_value(module),
+        if let Some(value) = run.slot(py, slot) {
+            return Ok(value.into_bound(py));
+        }
+        match slot {
+            Slot::Argv => Ok(kept(&run, slot, PyList::new(py, run.argv())?)),
+            Slot::Path => Ok(kept(&run, slot, path(&run, &self.host_value(module)?)?)),
+            // The host's own hook is not for what scripts raise.
+            Slot::ExceptHook => module.getattr(intern!(py, "__excepthook__")),
+            _ => self.host_value(module),
         }
     }
 
@@ -150,36 +173,59 @@ fn visible(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
-/// Makes the run's `sys.argv`: a list like any other, since C code reads lists without asking their class.
-fn argv<'py>(py: Python<'py>, run: &Run) -> PyResult<Bound<'py, PyAny>> {
-    let argv = PyList::new(py, run.argv())?.into_any();
-    run.set_slot(Slot::Argv, argv.clone().unbind());
-    Ok(argv)
+/// Keeps a list as the run's: one like any other, since C code reads lists without asking their class.
+fn kept<'py>(run: &Run, slot: Slot, list: Bound<'py, PyList>) -> Bound<'py, PyAny> {
+    run.set_slot(slot, list.clone().into_any().unbind());
+    list.into_any()
+}
+
+/// Returns what `sys.path` is in a run at first: the script's folder, where `python3 script.py` would have it, and
+/// what the host has.
+fn path<'py>(run: &Run, host: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let path = PyList::empty(host.py());
+    if let Some(folder) = folder(run.invocation.script.path()) {
+        path.append(folder.to_string_lossy())?;
+    }
+    for entry in host.try_iter()? {
+        path.append(entry?)?;
+    }
+    Ok(path)
 }
 
 fn dict<'py>(module: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     Ok(module.cast::<PyModule>()?.dict())
 }
 
-/// Gives `sys` the class with the descriptors.
-pub(super) fn install(py: Python<'_>) -> PyResult<()> {
+/// Gives the modules classes with the descriptors; `kind` is the class of those.
+pub(super) fn install(py: Python<'_>, kind: &Bound<'_, PyAny>) -> PyResult<()> {
+    let of_sys = [
+        ("argv", Kind::Value(Slot::Argv)),
+        ("path", Kind::Value(Slot::Path)),
+        ("excepthook", Kind::Value(Slot::ExceptHook)),
+        ("unraisablehook", Kind::Hook(Hook::Unraisable)),
+        ("stdin", Kind::Stream(Stream::Stdin)),
+        ("stdout", Kind::Stream(Stream::Stdout)),
+        ("stderr", Kind::Stream(Stream::Stderr)),
+        ("__stdin__", Kind::Original(Stream::Stdin)),
+        ("__stdout__", Kind::Original(Stream::Stdout)),
+        ("__stderr__", Kind::Original(Stream::Stderr)),
+    ];
+    describe(&py.import("sys")?, kind, &of_sys)?;
+    let of_threading = [("excepthook", Kind::Hook(Hook::Thread))];
+    describe(&py.import("threading")?, kind, &of_threading)
+}
+
+fn describe(
+    module: &Bound<'_, PyModule>,
+    kind: &Bound<'_, PyAny>,
+    attributes: &[(&'static str, Kind)],
+) -> PyResult<()> {
+    let py = module.py();
     let namespace = PyDict::new(py);
-    let add = |name: &'static str, kind: Kind| {
-        namespace.set_item(name, Py::new(py, RunAttribute { name, kind })?)
-    };
-    add("argv", Kind::Value(Slot::Argv))?;
-    add("excepthook", Kind::Value(Slot::ExceptHook))?;
-    add("stdin", Kind::Stream(Stream::Stdin))?;
-    add("stdout", Kind::Stream(Stream::Stdout))?;
-    add("stderr", Kind::Stream(Stream::Stderr))?;
-    add("__stdin__", Kind::Original(Stream::Stdin))?;
-    add("__stdout__", Kind::Original(Stream::Stdout))?;
-    add("__stderr__", Kind::Original(Stream::Stderr))?;
+    for &(name, kind) in attributes {
+        namespace.set_item(name, Py::new(py, RunAttribute { name, kind })?)?;
+    }
     namespace.set_item("__slots__", ())?;
-    let sys = py.import("sys")?;
-    let kind =
-        py.import("builtins")?
-            .getattr("type")?
-            .call1(("module", (sys.get_type(),), namespace))?;
-    sys.setattr(intern!(py, "__class__"), kind)
+    let kind = kind.call1(("module", (module.get_type(),), namespace))?;
+    module.setattr(intern!(py, "__class__"), kind)
 }
