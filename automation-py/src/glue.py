@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from types import ModuleType
 
 OWN_FILE = __file__
@@ -34,32 +35,54 @@ class RunModule(ModuleType):
     """`sys.modules["__main__"]`: on a run's threads the run's own module, elsewhere the host's."""
 
     def __getattribute__(self, name):
-        module = run_module()
+        module = forwarded(self)
         if module is None:
             return ModuleType.__getattribute__(self, name)
         return getattr(module, name)
 
     def __setattr__(self, name, value):
-        module = run_module()
+        module = forwarded(self)
         if module is None:
             ModuleType.__setattr__(self, name, value)
         else:
             setattr(module, name, value)
 
     def __delattr__(self, name):
-        module = run_module()
+        module = forwarded(self)
         if module is None:
             ModuleType.__delattr__(self, name)
         else:
             delattr(module, name)
 
     def __dir__(self):
-        module = run_module()
+        module = forwarded(self)
         return ModuleType.__dir__(self) if module is None else dir(module)
 
     def __repr__(self):
-        module = run_module()
+        module = forwarded(self)
         return ModuleType.__repr__(self) if module is None else repr(module)
+
+
+# The one object that is `sys.modules["__main__"]`.
+dispatching_main = None
+# Returns what the host has put in its place since, while that lives: `runpy` puts the other back when it ends.
+replaced_main = lambda: None
+
+
+def forwarded(dispatching):
+    """Returns the module that a dispatching one stands for; `None` when it stands for itself."""
+    module = run_module()
+    if module is None and dispatching is dispatching_main:
+        return replaced_main()
+    return module
+
+
+def restore_main():
+    """Puts the dispatching module back where somebody has replaced it."""
+    global replaced_main
+    other = sys.modules.get("__main__")
+    replaced_main = weakref.ref(other) if isinstance(other, ModuleType) else lambda: None
+    sys.modules["__main__"] = dispatching_main
 
 
 class RunEnviron(type(os.environ)):
@@ -91,9 +114,15 @@ class RunEnviron(type(os.environ)):
         except KeyError:
             raise KeyError(key) from None
 
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
 
 def install_environ():
-    putenv, unsetenv, system = os.putenv, os.unsetenv, os.system
+    putenv, unsetenv, system, execv = os.putenv, os.unsetenv, os.system, os.execv
     execute_child = subprocess.Popen._execute_child
 
     def run_putenv(name, value, /):
@@ -115,6 +144,14 @@ def install_environ():
         status = subprocess.call(command, shell=True, env=environ)
         return status << 8 if status >= 0 else -status
 
+    def run_execv(path, argv, /):
+        # What `os` has besides, `spawnvp` for instance, comes here too.
+        environ = changed_environ()
+        if environ is None:
+            execv(path, argv)
+        else:
+            os.execve(path, argv, environ)
+
     def run_execute_child(
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
     ):
@@ -126,6 +163,7 @@ def install_environ():
 
     os.environ.__class__ = os.environb.__class__ = RunEnviron
     os.putenv, os.unsetenv, os.system = run_putenv, run_unsetenv, run_system
+    os.execv = run_execv
     subprocess.Popen._execute_child = run_execute_child
 
 
@@ -162,8 +200,9 @@ def install_fork():
 
 
 def install_modules():
-    main = sys.modules.setdefault("__main__", ModuleType("__main__"))
-    main.__class__ = RunModule
+    global dispatching_main
+    dispatching_main = sys.modules.setdefault("__main__", ModuleType("__main__"))
+    dispatching_main.__class__ = RunModule
     sys.modules["__automation__"] = RunModule("__automation__")
 
 

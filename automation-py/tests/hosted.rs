@@ -138,6 +138,24 @@ async fn the_host_goes_on_as_before() {
             panic!("the host noticed");
         }
     });
+    let replace = cr"
+import sys, types
+main = sys.modules['__main__']
+other = sys.modules['__main__'] = types.ModuleType('__main__')
+other.host_value = 'other'
+";
+    let restored = cr"
+assert sys.modules['__main__'] is main and main.host_value == 'other'
+main.more = 1
+assert other.more == 1
+del other
+assert main.host_value == 2 and not hasattr(main, 'more')
+";
+    Python::attach(|py| py.run(replace, Some(namespace.bind(py)), None)).unwrap();
+    let source = "import __main__\nprint(vars(__main__) is globals())";
+    let outcome = Case::new(source).run(&executor).await;
+    assert_eq!(outcome.output.stdout.text, "True\n");
+    Python::attach(|py| py.run(restored, Some(namespace.bind(py)), None)).unwrap();
     let outcome = Case::new("from automation import ctx\nprint(ctx.dry_run)")
         .run(&executor)
         .await;

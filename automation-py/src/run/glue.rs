@@ -18,6 +18,11 @@ pub(crate) struct Glue {
     namespace: Py<PyDict>,
     pub(crate) report: Py<PyAny>,
     pub(crate) call_exit_functions: Py<PyAny>,
+    /// The class of what is `__main__`.
+    pub(super) run_module: Py<PyAny>,
+    pub(super) restore_main: Py<PyAny>,
+    /// `sys.modules`.
+    pub(super) modules: Py<PyDict>,
     pub(crate) builtins: Py<PyAny>,
     pub(crate) compile: Py<PyAny>,
     pub(crate) gettrace: Py<PyAny>,
@@ -47,6 +52,9 @@ impl Glue {
         let builtins = py.import("builtins")?;
         Ok(Self {
             report: find("report")?,
+            run_module: find("RunModule")?,
+            restore_main: find("restore_main")?,
+            modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
             call_exit_functions: find("call_exit_functions")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple};
 
-use super::{Run, current, with_current};
+use super::{Glue, Run, current, with_current};
 
 /// Returns the `__main__` of this thread's run; `None` without a run.
 #[pyfunction]
@@ -66,6 +66,16 @@ pub(super) fn exit_functions(py: Python<'_>) -> Option<Bound<'_, PyList>> {
     })
 }
 
+/// Sees to it that `__main__` dispatches: `runpy`, a debugger or a script may have put a module in its place.
+fn restore_main(py: Python<'_>) -> PyResult<()> {
+    let glue = Glue::get(py);
+    let main = glue.modules.bind(py).get_item(intern!(py, "__main__"))?;
+    if !main.is_some_and(|main| main.get_type().is(&glue.run_module)) {
+        glue.restore_main.bind(py).call0()?;
+    }
+    Ok(())
+}
+
 impl Run {
     /// Makes the run's `__main__` (`__automation__` where it defines `run`). Returns its namespace.
     pub(crate) fn create_module<'py>(
@@ -74,6 +84,7 @@ impl Run {
         file: &Bound<'py, PyString>,
         builtins: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        restore_main(py)?;
         self.enter_folder(py)?;
         let module = match self.invocation.script.metadata().entry {
             Entry::Plain => PyModule::new(py, "__main__")?,

@@ -89,6 +89,22 @@ os.environ['AUTOMATION_LEFT'] = 'x'
 }
 
 #[tokio::test]
+async fn copies_of_the_environment_are_plain_and_what_is_started_sees_it() {
+    let source = r#"
+import copy, os
+for copied in (copy.deepcopy(os.environ), copy.copy(os.environ), os.environ.copy()):
+    copied['AUTOMATION_COPY'] = '1'
+    print(type(copied).__name__, 'AUTOMATION_COPY' in os.environ)
+os.environ['AUTOMATION_SPAWN'] = '1'
+check = ['sh', '-c', 'test "$AUTOMATION_SPAWN" = 1']
+print(os.spawnvp(os.P_WAIT, 'sh', check), os.spawnv(os.P_WAIT, '/bin/sh', check))
+print(os.spawnvpe(os.P_WAIT, 'sh', check, {'PATH': os.environ['PATH']}))
+"#;
+    let expected = "dict False\ndict False\ndict False\n0 0\n1\n";
+    assert_eq!(stdout(source).await, expected);
+}
+
+#[tokio::test]
 async fn a_bad_variable_fails_as_by_hand() {
     let source = r#"
 import os
