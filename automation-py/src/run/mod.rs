@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-pub(crate) use self::context::Context;
+pub(crate) use self::context::{Context, module_attribute};
 pub(crate) use self::folder::folder_changed;
 pub(crate) use self::glue::{Glue, install};
 pub(crate) use self::main_module::is_forked;
