@@ -96,6 +96,20 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     Ok(())
 }
 
+/// Returns whether scripts import a package named `automation` that is not ours: the host had it before. Another
+/// copy of ours would be as foreign, since it knows no runs of this one.
+pub(crate) fn is_package_foreign(py: Python<'_>) -> PyResult<bool> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    if !modules.contains("automation._automation")? {
+        return Ok(true);
+    }
+    let native = modules.get_item("automation._automation")?;
+    let ours = py.get_type::<crate::module::RunInterrupted>();
+    Ok(!native
+        .getattr_opt("RunInterrupted")?
+        .is_some_and(|kind| kind.is(&ours)))
+}
+
 /// Returns a namespace with the functions that `glue.py` calls.
 fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let module = PyModule::new(py, "automation._glue")?;
