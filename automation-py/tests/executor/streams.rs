@@ -233,3 +233,22 @@ gc.collect()
     let expected = "deleted\nfrom the script\nfrom a deletion\n";
     assert_eq!(stdout(source).await, expected);
 }
+
+#[tokio::test]
+async fn streams_that_are_never_restored_are_not_kept_for_ever() {
+    let source = r#"
+import io, sys, weakref
+class Stream(io.StringIO): pass
+own, seen = sys.stdout, []
+for _ in range(100):
+    stream = Stream()
+    seen.append(weakref.ref(stream))
+    sys.stdout = stream
+del stream
+alive = sum(each() is not None for each in seen)
+last = sys.stdout is seen[-1]()
+sys.stdout = own
+print(alive, last, sum(each() is not None for each in seen))
+"#;
+    assert_eq!(stdout(source).await, "32 True 0\n");
+}
