@@ -12,41 +12,75 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from types import ModuleType
 
 OWN_FILE = __file__
+
+
+class ModuleKind(type):
+    """The kind of the classes of `sys` and `threading`. Many take `type(sys)` for the class of every module,
+    `importlib` among them: it stays that."""
+
+    def __call__(cls, *arguments, **keywords):
+        return ModuleType(*arguments, **keywords)
+
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, ModuleType)
 
 
 class RunModule(ModuleType):
     """`sys.modules["__main__"]`: on a run's threads the run's own module, elsewhere the host's."""
 
     def __getattribute__(self, name):
-        module = run_module()
+        module = forwarded(self)
         if module is None:
             return ModuleType.__getattribute__(self, name)
         return getattr(module, name)
 
     def __setattr__(self, name, value):
-        module = run_module()
+        module = forwarded(self)
         if module is None:
             ModuleType.__setattr__(self, name, value)
         else:
             setattr(module, name, value)
 
     def __delattr__(self, name):
-        module = run_module()
+        module = forwarded(self)
         if module is None:
             ModuleType.__delattr__(self, name)
         else:
             delattr(module, name)
 
     def __dir__(self):
-        module = run_module()
+        module = forwarded(self)
         return ModuleType.__dir__(self) if module is None else dir(module)
 
     def __repr__(self):
-        module = run_module()
+        module = forwarded(self)
         return ModuleType.__repr__(self) if module is None else repr(module)
+
+
+# The one object that is `sys.modules["__main__"]`.
+dispatching_main = None
+# Returns what the host has put in its place since, while that lives: `runpy` puts the other back when it ends.
+replaced_main = lambda: None
+
+
+def forwarded(dispatching):
+    """Returns the module that a dispatching one stands for; `None` when it stands for itself."""
+    module = run_module()
+    if module is None and dispatching is dispatching_main:
+        return replaced_main()
+    return module
+
+
+def restore_main():
+    """Puts the dispatching module back where somebody has replaced it."""
+    global replaced_main
+    other = sys.modules.get("__main__")
+    replaced_main = weakref.ref(other) if isinstance(other, ModuleType) else lambda: None
+    sys.modules["__main__"] = dispatching_main
 
 
 class RunEnviron(type(os.environ)):
@@ -78,9 +112,15 @@ class RunEnviron(type(os.environ)):
         except KeyError:
             raise KeyError(key) from None
 
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
 
 def install_environ():
-    putenv, unsetenv, system = os.putenv, os.unsetenv, os.system
+    putenv, unsetenv, system, execv = os.putenv, os.unsetenv, os.system, os.execv
     execute_child = subprocess.Popen._execute_child
 
     def run_putenv(name, value, /):
@@ -102,6 +142,14 @@ def install_environ():
         status = subprocess.call(command, shell=True, env=environ)
         return status << 8 if status >= 0 else -status
 
+    def run_execv(path, argv, /):
+        # What `os` has besides, `spawnvp` for instance, comes here too.
+        environ = changed_environ()
+        if environ is None:
+            execv(path, argv)
+        else:
+            os.execve(path, argv, environ)
+
     def run_execute_child(
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
     ):
@@ -113,6 +161,7 @@ def install_environ():
 
     os.environ.__class__ = os.environb.__class__ = RunEnviron
     os.putenv, os.unsetenv, os.system = run_putenv, run_unsetenv, run_system
+    os.execv = run_execv
     subprocess.Popen._execute_child = run_execute_child
 
 
@@ -149,8 +198,9 @@ def install_fork():
 
 
 def install_modules():
-    main = sys.modules.setdefault("__main__", ModuleType("__main__"))
-    main.__class__ = RunModule
+    global dispatching_main
+    dispatching_main = sys.modules.setdefault("__main__", ModuleType("__main__"))
+    dispatching_main.__class__ = RunModule
     sys.modules["__automation__"] = RunModule("__automation__")
 
 
@@ -213,10 +263,37 @@ def meet_interruption():
         pass
 
 
-def add_folder(folder):
-    """Puts a script's folder where `python3 script.py` would have it."""
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+# The folders of scripts, each with the names of modules that the host had imported from it before.
+script_folders = {}
+
+
+def folder_changed(folder):
+    """Forgets what scripts imported from their folder, since that may have changed as well."""
+    if folder in script_folders:
+        forget_modules(folder)
+    else:
+        script_folders[folder] = modules_from(folder)
+
+
+def folder_entered(folder):
+    """Forgets what scripts imported from other folders: the same names mean something else here."""
+    for other in list(script_folders):
+        if other != folder:
+            forget_modules(other)
+
+
+def forget_modules(folder):
+    for name in modules_from(folder) - script_folders[folder]:
+        sys.modules.pop(name, None)
+
+
+def modules_from(folder):
+    inside = os.path.join(folder, "")
+    return {
+        name
+        for name, module in list(sys.modules.items())
+        if type(module) is ModuleType and str(vars(module).get("__file__")).startswith(inside)
+    }
 
 
 def remember_source(path, source):

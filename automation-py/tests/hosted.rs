@@ -22,7 +22,11 @@ import __main__
 __main__.host_value = 1
 sys.argv = ['host', 'argument']
 streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__)
-hook = sys.excepthook
+seen = []
+sys.excepthook = hook = lambda *arguments: seen.append(arguments)
+threading.excepthook = thread_hook = lambda arguments: seen.append(arguments.exc_type)
+sys.unraisablehook = unraisable_hook = lambda arguments: seen.append(str(arguments.exc_value))
+path = sys.path[:]
 "#;
 
 /// Runs on a thread of the host, after a script has done its best to change things.
@@ -42,8 +46,9 @@ os.putenv('AUTOMATION_PUT', 'x'); os.unsetenv('AUTOMATION_PUT')
 
 mine = sys.stdout = io.StringIO()
 print('host')
-threading.Thread(target=print, args=('thread',)).start()
-while 'thread' not in mine.getvalue(): pass
+thread = threading.Thread(target=print, args=('thread',))
+thread.start()
+thread.join()
 sys.stdout = streams[1]
 assert mine.getvalue() == 'host\nthread\n', mine.getvalue()
 left = threading.left_stream
@@ -52,6 +57,34 @@ sys.stdout = mine
 left.write('through a stream that a run left')
 sys.stdout = streams[1]
 assert mine.getvalue().endswith('through a stream that a run left')
+
+from unittest.mock import patch
+for name in ('stdout', 'stderr'):
+    own = getattr(sys, name)
+    with patch(f'sys.{name}', new_callable=io.StringIO) as outer:
+        with patch(f'sys.{name}', new_callable=io.StringIO) as inner:
+            print('inner', file=getattr(sys, name))
+        print('outer', file=getattr(sys, name))
+    assert (outer.getvalue(), inner.getvalue()) == ('outer\n', 'inner\n')
+    assert getattr(sys, name) is own
+    setattr(sys, name, sys.__dict__[name])
+    assert getattr(sys, name) is own
+sys.stdout = left
+assert sys.stdout is streams[1]
+
+assert (seen, sys.path) == ([], path), (seen, sys.path)
+assert threading.excepthook is thread_hook and sys.unraisablehook is unraisable_hook
+class Guard:
+    def __del__(self): raise ValueError('deleted')
+def fail():
+    thread = threading.Thread(target=lambda: 1/0)
+    thread.start(); thread.join()
+with patch('threading.excepthook') as hook, patch('sys.unraisablehook') as deleted:
+    fail(); Guard()
+    assert hook.called and deleted.called and not seen
+fail(); Guard()
+assert seen == [ZeroDivisionError, 'deleted'], seen
+
 sys.argv = ['changed']
 assert sys.argv == ['changed'] and sys.__dict__['argv'] == ['changed']
 "#;
@@ -67,6 +100,20 @@ sys.argv, sys.stdout, sys.stderr, sys.stdin, sys.excepthook = [], None, None, No
 sys.__stdout__ = None
 "#;
 
+const RAISES: &str = r#"
+import sys, threading
+sys.path.insert(0, '/inserted')
+def fail():
+    raise ValueError('in a thread')
+thread = threading.Thread(target=fail)
+thread.start(); thread.join()
+class Guard:
+    def __del__(self):
+        raise ValueError('in a deletion')
+Guard()
+raise ValueError('uncaught')
+"#;
+
 #[tokio::test]
 async fn the_host_goes_on_as_before() {
     Python::initialize();
@@ -79,6 +126,11 @@ async fn the_host_goes_on_as_before() {
     let outcome = Case::new(SCRIPT).run(&executor).await;
     assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
     assert_eq!(outcome.output.stdout.text, "/srv/scripts/probe.py False\n");
+    let outcome = Case::new(RAISES).run(&executor).await;
+    let text = outcome.output.stderr.text;
+    for shown in ["in a thread", "in a deletion", "uncaught"] {
+        assert!(text.contains(&format!("ValueError: {shown}\n")), "{text}");
+    }
     Python::attach(|py| {
         let namespace = namespace.bind(py);
         if let Err(error) = py.run(AFTER, Some(namespace), None) {
@@ -86,6 +138,24 @@ async fn the_host_goes_on_as_before() {
             panic!("the host noticed");
         }
     });
+    let replace = cr"
+import sys, types
+main = sys.modules['__main__']
+other = sys.modules['__main__'] = types.ModuleType('__main__')
+other.host_value = 'other'
+";
+    let restored = cr"
+assert sys.modules['__main__'] is main and main.host_value == 'other'
+main.more = 1
+assert other.more == 1
+del other
+assert main.host_value == 2 and not hasattr(main, 'more')
+";
+    Python::attach(|py| py.run(replace, Some(namespace.bind(py)), None)).unwrap();
+    let source = "import __main__\nprint(vars(__main__) is globals())";
+    let outcome = Case::new(source).run(&executor).await;
+    assert_eq!(outcome.output.stdout.text, "True\n");
+    Python::attach(|py| py.run(restored, Some(namespace.bind(py)), None)).unwrap();
     let outcome = Case::new("from automation import ctx\nprint(ctx.dry_run)")
         .run(&executor)
         .await;

@@ -28,8 +28,15 @@ from ._automation import (
     TicketNotFoundError,
     UnsupportedError,
     __version__,
-    ctx,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._automation import ctx as ctx
+else:
+    # Has `ctx`, in a run only: `from automation import ctx` is an ImportError where a script runs by hand.
+    from ._automation import __getattr__
+del TYPE_CHECKING
 
 __all__ = [
     "Automation",
@@ -59,5 +66,4 @@ __all__ = [
     "TicketNotFoundError",
     "UnsupportedError",
     "__version__",
-    "ctx",
 ]

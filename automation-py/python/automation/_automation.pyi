@@ -728,11 +728,11 @@ class RunInterrupted(BaseException):
 @final
 @type_check_only
 class Context:
-    """What a script may ask of the engine and tell it; a stand-in when the script runs by hand."""
+    """What a script may ask of the engine and tell it."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The validated parameters; empty by hand."""
+        """The validated parameters."""
 
     @property
     def ticket(self) -> dict[str, Any] | None:
@@ -743,8 +743,8 @@ class Context:
         """The ticket's classification, for ticket runs."""
 
     @property
-    def execution_id(self) -> str | None:
-        """The run's id; `None` by hand."""
+    def execution_id(self) -> str:
+        """The run's id."""
 
     @property
     def dry_run(self) -> bool:
@@ -761,14 +761,15 @@ class Context:
         """Says how far the script is, from 0 to 1, and what it is doing."""
 
     def log(self, text: object) -> None:
-        """Adds a line to the run's log; to standard error by hand."""
+        """Adds a line to the run's log."""
 
     def secret(self, name: str) -> str:
-        """Returns the secret with this name; by hand the variable `AUTOMATION_SECRET_<NAME>`.
+        """Returns the secret with this name.
 
         Raises:
             LookupError: There is none.
         """
 
 ctx: Context
-"""The context of the run that the calling thread belongs to."""
+"""The context of the run that the calling thread belongs to. Without a run it can't be imported, so that a script
+that is started by hand can bring a stand-in of its own."""

@@ -1,7 +1,7 @@
 //! Compiled scripts, kept by version. Knows nothing of runs.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use automation_core::Script;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::run::Glue;
+use crate::run::{Glue, folder_changed};
 
 /// Versions that are kept: a registry has hundreds of scripts, and each reload may bring new versions of them.
 const VERSIONS_MAX: usize = 4096;
@@ -63,10 +63,7 @@ fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
     let glue = Glue::get(py);
     let path = script.path();
     let file = PyString::new(py, &path.to_string_lossy());
-    if let Some(folder) = folder(path) {
-        glue.function(py, "add_folder")?
-            .call1((folder.to_string_lossy(),))?;
-    }
+    folder_changed(py, path)?;
     let source = &**script.source();
     glue.function(py, "remember_source")?
         .call1((&file, source))?;
@@ -79,10 +76,4 @@ fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
         file: file.unbind(),
         code: code.unbind(),
     })
-}
-
-/// Returns the folder of a script that is a file; one that is only in memory has none.
-fn folder(path: &Path) -> Option<PathBuf> {
-    let folder = std::path::absolute(path.parent()?).ok()?;
-    (!path.parent()?.as_os_str().is_empty() && folder.is_dir()).then_some(folder)
 }

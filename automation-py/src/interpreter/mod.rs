@@ -180,13 +180,20 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
             .get_item(pyo3::types::PySlice::new(py, 0, 3, 1))?
             .extract()?;
         let version = format!("{major}.{minor}.{micro}");
-        let warning = (major != 3 || !TESTED_MINORS.contains(&minor)).then(|| {
-            format!(
+        let mut warnings = Vec::new();
+        if major != 3 || !TESTED_MINORS.contains(&minor) {
+            warnings.push(format!(
                 "Python {version} is not tested: 3.{} to 3.{} are",
                 TESTED_MINORS.start(),
                 TESTED_MINORS.end()
-            )
-        });
+            ));
+        }
+        if run::is_package_foreign(py)? {
+            let text =
+                "scripts have no automation.ctx: another package automation was imported before";
+            warnings.push(text.to_owned());
+        }
+        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
         Ok(Interpreter {
             version,
             build: sys.getattr("version")?.extract()?,

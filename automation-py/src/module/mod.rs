@@ -18,7 +18,7 @@ mod url;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
-use crate::run::Context;
+use crate::run::module_attribute;
 
 pyo3::create_exception!(
     automation,
@@ -32,7 +32,7 @@ pyo3::create_exception!(
 #[pymodule(gil_used = true)]
 pub(crate) fn _automation(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("RunInterrupted", module.py().get_type::<RunInterrupted>())?;
-    module.add("ctx", Context::shared(module.py())?)?;
+    module.add_function(wrap_pyfunction!(module_attribute, module)?)?;
     register(module)
 }
 

@@ -19,7 +19,7 @@ impl StorageUrl {
     /// Reads a URL.
     ///
     /// # Errors
-    /// Only `invalid_request`, which names the URL without its password.
+    /// Only `invalid_request`, which names the scheme: a password may be anywhere in the rest.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         if text == "memory:" {
             return Ok(Self::Memory);
@@ -29,8 +29,8 @@ impl StorageUrl {
             .map(|file| Self::Sqlite(PathBuf::from(file)))
             .ok_or_else(|| {
                 let detail = format!(
-                    "is {:?}, expected \"memory:\", \"sqlite://FILE\" or \"sqlite:///ABSOLUTE/FILE\"",
-                    without_password(text)
+                    "{}, expected \"memory:\", \"sqlite://FILE\" or \"sqlite:///ABSOLUTE/FILE\"",
+                    found(text)
                 );
                 Error::invalid_request("/storage", detail)
             })
@@ -62,10 +62,23 @@ fn is_plain_file(file: &str) -> bool {
     !file.is_empty() && !file.ends_with('/') && !file.contains(['?', '#', '%', '\0'])
 }
 
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://***@{place}"),
-        _ => url.to_owned(),
+/// Says what was found instead, without anything that may be a secret.
+fn found(url: &str) -> String {
+    let is_scheme = |scheme: &&str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    match url
+        .split_once("://")
+        .map(|(scheme, _)| scheme)
+        .filter(is_scheme)
+    {
+        Some("sqlite") => "names no plain file after sqlite://".to_owned(),
+        Some(scheme) => format!("has the scheme {scheme:?}"),
+        None if url.is_empty() => "is empty".to_owned(),
+        None => "has no scheme".to_owned(),
     }
 }
 
@@ -90,29 +103,39 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_named() {
-        for url in [
-            "",
-            "memory",
-            "automation.db",
-            "sqlite:",
-            "sqlite://",
-            "sqlite://folder/",
-            "sqlite://a.db?mode=ro",
-            "sqlite://a%20b.db",
-            "SQLITE://a.db",
-            "file:a.db",
+    fn anything_else_is_refused() {
+        for (url, found) in [
+            ("", "is empty"),
+            ("memory", "has no scheme"),
+            ("automation.db", "has no scheme"),
+            ("sqlite:", "has no scheme"),
+            ("file:a.db", "has no scheme"),
+            ("sqlite://", "names no plain file after sqlite://"),
+            ("sqlite://folder/", "names no plain file after sqlite://"),
+            (
+                "sqlite://a.db?mode=ro",
+                "names no plain file after sqlite://",
+            ),
+            ("sqlite://a%20b.db", "names no plain file after sqlite://"),
+            ("SQLITE://a.db", "has the scheme \"SQLITE\""),
         ] {
             let error = StorageUrl::parse(url).unwrap_err().to_string();
-            assert!(error.contains(&format!("/storage: is {url:?}")), "{error}");
+            assert!(error.contains(&format!("/storage: {found}, ")), "{error}");
         }
     }
 
     #[test]
     fn a_password_is_never_shown() {
-        let error = StorageUrl::parse("postgres://me:hunter2@db.example/x").unwrap_err();
-        let error = error.to_string();
-        assert!(error.contains("postgres://***@db.example/x"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
+        for url in [
+            "postgres://me:hunter2@db.example/x",
+            "postgres://db.example/x?user=me&password=hunter2",
+            "host=db password=hunter2",
+            "me:hunter2@db/x",
+            "me:hunter2://x",
+            "sqlite://x.db?key=hunter2",
+        ] {
+            let error = StorageUrl::parse(url).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }

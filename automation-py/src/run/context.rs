@@ -1,22 +1,18 @@
 //! `automation.ctx`: what a script may ask of the engine and tell it. One object for all; each call is
-//! dispatched to the run of the calling thread, and without one it is a stand-in for runs by hand.
+//! dispatched to the run of the calling thread. Without a run it can't be imported, so that a script that is
+//! started by hand notices and brings its own stand-in.
 
 use std::sync::Arc;
 
 use automation_core::executor::RunEvent;
 use automation_core::secret::SecretError;
-use pyo3::exceptions::{PyLookupError, PyOSError, PyRuntimeError, PyValueError};
-use pyo3::intern;
+use pyo3::exceptions::{PyAttributeError, PyLookupError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
 use serde_json::Value;
 
 use super::{Run, current, emit, remaining};
 use crate::convert::{object_to_python, to_python};
-
-/// Prefix of the variables that stand for secrets when a script runs by hand.
-const SECRET_PREFIX: &str = "AUTOMATION_SECRET_";
 
 /// The object behind `automation.ctx`.
 #[pyclass(frozen, module = "automation")]
@@ -31,11 +27,27 @@ impl Context {
     }
 }
 
-/// Returns the run of this thread. `Ok(None)` when the script runs by hand.
-fn run() -> PyResult<Option<Arc<Run>>> {
+/// Returns the run of this thread.
+fn run() -> PyResult<Arc<Run>> {
     match current() {
         Some(run) if run.has_ended() => Err(PyRuntimeError::new_err("the run has ended")),
-        run => Ok(run),
+        Some(run) => Ok(run),
+        None => Err(PyRuntimeError::new_err("this thread belongs to no run")),
+    }
+}
+
+/// Returns what the module has besides its dictionary: `ctx`, on a run's threads.
+#[pyfunction]
+#[pyo3(name = "__getattr__")]
+pub(crate) fn module_attribute(py: Python<'_>, name: &str) -> PyResult<Py<Context>> {
+    match name {
+        "ctx" if current().is_some() => Context::shared(py),
+        "ctx" => Err(PyAttributeError::new_err(
+            "automation.ctx exists only in a run",
+        )),
+        _ => Err(PyAttributeError::new_err(format!(
+            "module 'automation' has no attribute '{name}'"
+        ))),
     }
 }
 
@@ -67,9 +79,7 @@ impl Context {
     /// The validated parameters.
     #[getter]
     fn parameters(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(run) = run()? else {
-            return Ok(PyDict::new(py).into_any().unbind());
-        };
+        let run = run()?;
         let convert = || Ok(object_to_python(py, &run.invocation.parameters)?.into_any());
         cached(py, &run, 0, convert).map(Bound::unbind)
     }
@@ -77,9 +87,7 @@ impl Context {
     /// The ticket, or `None`.
     #[getter]
     fn ticket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(run) = run()? else {
-            return Ok(py.None());
-        };
+        let run = run()?;
         let convert = || optional(py, run.invocation.ticket.as_ref());
         cached(py, &run, 1, convert).map(Bound::unbind)
     }
@@ -87,34 +95,34 @@ impl Context {
     /// The ticket's classification, or `None`.
     #[getter]
     fn classification(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Some(run) = run()? else {
-            return Ok(py.None());
-        };
+        let run = run()?;
         let convert = || optional(py, run.invocation.classification.as_ref());
         cached(py, &run, 2, convert).map(Bound::unbind)
     }
 
-    /// The run's id, or `None`.
+    /// The run's id.
     #[getter]
-    fn execution_id(&self) -> PyResult<Option<String>> {
-        Ok(run()?.map(|run| run.invocation.execution_id.to_string()))
+    fn execution_id(&self) -> PyResult<String> {
+        Ok(run()?.invocation.execution_id.to_string())
     }
 
     /// Whether the script is to change nothing.
     #[getter]
-    fn dry_run(&self) -> PyResult<bool> {
-        Ok(run()?.is_some_and(|run| run.invocation.host.dry_run()))
+    fn dry_run(&self, py: Python<'_>) -> PyResult<bool> {
+        let run = run()?;
+        Ok(py.detach(|| run.invocation.host.dry_run()))
     }
 
     /// Whether the run was asked to end.
     #[getter]
-    fn cancelled(&self) -> PyResult<bool> {
-        Ok(run()?.is_some_and(|run| run.cancel_requested() || run.invocation.host.is_cancelled()))
+    fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        let run = run()?;
+        Ok(run.cancel_requested() || py.detach(|| run.invocation.host.is_cancelled()))
     }
 
     /// Seconds until the deadline; `None` when there is none.
     fn remaining(&self) -> PyResult<Option<f64>> {
-        let remaining = run()?.and_then(|run| remaining(&run));
+        let remaining = remaining(&*run()?);
         Ok(remaining.map(|remaining| remaining.as_secs_f64()))
     }
 
@@ -126,34 +134,23 @@ impl Context {
                 "fraction is {fraction}, expected 0 to 1"
             )));
         }
-        if let Some(run) = run()? {
-            let text = text.to_owned();
-            emit(py, &run, vec![RunEvent::Progress { fraction, text }]);
-        }
+        let text = text.to_owned();
+        emit(py, &run()?, vec![RunEvent::Progress { fraction, text }]);
         Ok(())
     }
 
-    /// Adds a line to the run's log; to standard error by hand.
+    /// Adds a line to the run's log.
     fn log(&self, py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<()> {
         let text = text.str()?.to_string_lossy().into_owned();
-        if let Some(run) = run()? {
-            emit(py, &run, vec![RunEvent::Log { text }]);
-            return Ok(());
-        }
-        let stderr = py.import("sys")?.getattr("stderr")?;
-        if !stderr.is_none() {
-            stderr.call_method1("write", (text + "\n",))?;
-        }
+        emit(py, &run()?, vec![RunEvent::Log { text }]);
         Ok(())
     }
 
-    /// Returns the secret with this name. By hand it is the variable `AUTOMATION_SECRET_<NAME>`.
+    /// Returns the secret with this name.
     ///
     /// Raises `LookupError` when there is none.
     fn secret(&self, py: Python<'_>, name: &str) -> PyResult<String> {
-        let Some(run) = run()? else {
-            return secret_by_hand(py, name);
-        };
+        let run = run()?;
         let secret = py.detach(|| run.invocation.host.secret(name));
         match secret {
             Ok(secret) => Ok(secret.expose().to_owned()),
@@ -167,21 +164,13 @@ impl Context {
         }
     }
 
-    fn __repr__(&self) -> PyResult<String> {
-        Ok(match self.execution_id()? {
-            Some(id) => format!("<automation context of run {id}>"),
-            None => "<automation context without a run>".to_owned(),
-        })
+    fn __repr__(&self) -> String {
+        match run() {
+            Ok(run) => format!(
+                "<automation context of run {}>",
+                run.invocation.execution_id
+            ),
+            Err(_) => "<automation context without a run>".to_owned(),
+        }
     }
-}
-
-fn secret_by_hand(py: Python<'_>, name: &str) -> PyResult<String> {
-    let variable = format!("{SECRET_PREFIX}{}", name.to_ascii_uppercase());
-    let environ = py.import("os")?.getattr(intern!(py, "environ"))?;
-    let value: Option<String> = environ.call_method1("get", (&variable,))?.extract()?;
-    value.ok_or_else(|| {
-        PyLookupError::new_err(format!(
-            "secret {name:?} is not configured: set {variable} to run by hand"
-        ))
-    })
 }

@@ -4,7 +4,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::with_current;
+use super::{current, with_current};
 
 /// Returns what `os.environ` reads on this thread: the run's copy if it has one, else `process`.
 #[pyfunction]
@@ -24,14 +24,18 @@ pub(super) fn environ_to_write<'py>(
     if let Some(copy) = changed_environ(py) {
         return Ok(Some(copy));
     }
-    let copy = process.copy()?;
-    let bound = with_current(|run| {
-        let run = run?;
-        let former = run.objects.lock().environ.replace(copy.clone().unbind());
-        debug_assert!(former.is_none(), "the GIL was held since it was looked for");
-        Some(())
-    });
-    Ok(bound.map(|()| copy))
+    let Some(run) = current() else {
+        return Ok(None);
+    };
+    // Made before the lock is taken: making it may collect garbage, and a `__del__` may have made one meanwhile.
+    let copy = process.copy()?.unbind();
+    let mut objects = run.objects.lock();
+    let kept = objects
+        .environ
+        .get_or_insert_with(|| copy.clone_ref(py))
+        .clone_ref(py);
+    drop(objects);
+    Ok(Some(kept.into_bound(py)))
 }
 
 /// Returns the run's copy if it has one.

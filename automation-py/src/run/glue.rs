@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, main_module, streams, sys_view, threads};
+use super::{environ, hooks, main_module, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
@@ -20,6 +20,11 @@ pub(crate) struct Glue {
     pub(crate) call_exit_functions: Py<PyAny>,
     pub(crate) meet_interruption: Py<PyAny>,
     pub(crate) join_threads: Py<PyAny>,
+    /// The class of what is `__main__`.
+    pub(super) run_module: Py<PyAny>,
+    pub(super) restore_main: Py<PyAny>,
+    /// `sys.modules`.
+    pub(super) modules: Py<PyDict>,
     pub(crate) builtins: Py<PyAny>,
     pub(crate) compile: Py<PyAny>,
     pub(crate) gettrace: Py<PyAny>,
@@ -49,6 +54,9 @@ impl Glue {
         let builtins = py.import("builtins")?;
         Ok(Self {
             report: find("report")?,
+            run_module: find("RunModule")?,
+            restore_main: find("restore_main")?,
+            modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
             call_exit_functions: find("call_exit_functions")?,
             meet_interruption: find("meet_interruption")?,
             join_threads: find("join_threads")?,
@@ -68,7 +76,8 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     }
     let glue = Glue::load(py)?;
     streams::install(py)?;
-    sys_view::install(py)?;
+    hooks::install(py)?;
+    sys_view::install(py, &glue.function(py, "ModuleKind")?)?;
     for part in ["modules", "environ", "threads", "atexit", "fork"] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }
@@ -89,6 +98,20 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     }
     let _ = GLUE.set(py, glue);
     Ok(())
+}
+
+/// Returns whether scripts import a package named `automation` that is not ours: the host had it before. Another
+/// copy of ours would be as foreign, since it knows no runs of this one.
+pub(crate) fn is_package_foreign(py: Python<'_>) -> PyResult<bool> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    if !modules.contains("automation._automation")? {
+        return Ok(true);
+    }
+    let native = modules.get_item("automation._automation")?;
+    let ours = py.get_type::<crate::module::RunInterrupted>();
+    Ok(!native
+        .getattr_opt("RunInterrupted")?
+        .is_some_and(|kind| kind.is(&ours)))
 }
 
 /// Returns a namespace with the functions that `glue.py` calls.

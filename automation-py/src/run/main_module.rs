@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple};
 
-use super::{Run, with_current};
+use super::{Glue, Run, current, with_current};
 
 /// Returns the `__main__` of this thread's run; `None` without a run.
 #[pyfunction]
@@ -42,14 +42,18 @@ pub(super) fn in_run() -> bool {
 /// Keeps a function for the end of this thread's run. `false` without a run.
 #[pyfunction]
 pub(super) fn at_exit(py: Python<'_>, entry: &Bound<'_, PyTuple>) -> PyResult<bool> {
-    let list = with_current(|run| {
-        let mut objects = run?.objects.lock();
-        let list = &mut objects.exit_functions;
-        let list = list.get_or_insert_with(|| PyList::empty(py).unbind());
-        Some(list.clone_ref(py).into_bound(py))
-    });
-    let Some(list) = list else { return Ok(false) };
-    list.append(entry)?;
+    let Some(run) = current() else {
+        return Ok(false);
+    };
+    // Made before the lock is taken: making it may collect garbage, and a `__del__` may come here again.
+    let fresh = PyList::empty(py).unbind();
+    let mut objects = run.objects.lock();
+    let list = objects
+        .exit_functions
+        .get_or_insert_with(|| fresh.clone_ref(py))
+        .clone_ref(py);
+    drop(objects);
+    list.bind(py).append(entry)?;
     Ok(true)
 }
 
@@ -62,6 +66,16 @@ pub(super) fn exit_functions(py: Python<'_>) -> Option<Bound<'_, PyList>> {
     })
 }
 
+/// Sees to it that `__main__` dispatches: `runpy`, a debugger or a script may have put a module in its place.
+fn restore_main(py: Python<'_>) -> PyResult<()> {
+    let glue = Glue::get(py);
+    let main = glue.modules.bind(py).get_item(intern!(py, "__main__"))?;
+    if !main.is_some_and(|main| main.get_type().is(&glue.run_module)) {
+        glue.restore_main.bind(py).call0()?;
+    }
+    Ok(())
+}
+
 impl Run {
     /// Makes the run's `__main__` (`__automation__` where it defines `run`). Returns its namespace.
     pub(crate) fn create_module<'py>(
@@ -70,6 +84,8 @@ impl Run {
         file: &Bound<'py, PyString>,
         builtins: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        restore_main(py)?;
+        self.enter_folder(py)?;
         let module = match self.invocation.script.metadata().entry {
             Entry::Plain => PyModule::new(py, "__main__")?,
             Entry::Run => PyModule::new(py, "__automation__")?,
@@ -78,7 +94,8 @@ impl Run {
         namespace.set_item(intern!(py, "__builtins__"), builtins)?;
         namespace.set_item(intern!(py, "__file__"), file)?;
         namespace.set_item(intern!(py, "__cached__"), py.None())?;
-        self.objects.lock().module = Some(module.unbind());
+        let former = self.objects.lock().module.replace(module.unbind());
+        drop(former);
         Ok(namespace)
     }
 }

@@ -5,7 +5,11 @@
 
 mod context;
 mod environ;
+mod folder;
 mod glue;
+mod hooks;
+mod host;
+mod layers;
 mod main_module;
 mod objects;
 mod output;
@@ -27,8 +31,9 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-pub(crate) use self::context::Context;
-pub(crate) use self::glue::{Glue, install};
+pub(crate) use self::context::{Context, module_attribute};
+pub(crate) use self::folder::folder_changed;
+pub(crate) use self::glue::{Glue, install, is_package_foreign};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule};
 
 use super::Run;
+use super::layers::Layers;
 
 /// Attributes of `sys` that each run has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,17 +17,24 @@ pub(crate) enum Slot {
     Stderr,
     /// Standard input: empty.
     Stdin,
+    /// Where imports look.
+    Path,
     /// What an uncaught exception is shown by.
     ExceptHook,
+    /// What an uncaught exception of a thread is shown by.
+    ThreadHook,
+    /// What an exception that can't be raised is shown by.
+    UnraisableHook,
 }
 
-const SLOTS: usize = 5;
+/// How many slots there are.
+pub(super) const SLOTS: usize = 8;
 
 /// The objects. The lock around them is never held while Python code may run, and that includes `__del__`:
 /// what is replaced is handed out to be dropped by the caller.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    slots: [Option<Py<PyAny>>; SLOTS],
+    slots: [Layers; SLOTS],
     /// The run's `__main__`.
     pub(crate) module: Option<Py<PyModule>>,
     /// The run's environment, once it differs from the process's.
@@ -40,7 +48,7 @@ pub(crate) struct Objects {
 impl Objects {
     /// Returns whether a slot holds anything.
     pub(super) fn is_set(&self, slot: Slot) -> bool {
-        self.slots[slot as usize].is_some()
+        self.slots[slot as usize].top().is_some()
     }
 }
 
@@ -49,14 +57,26 @@ impl Run {
     pub(crate) fn slot(&self, py: Python<'_>, slot: Slot) -> Option<Py<PyAny>> {
         let objects = self.objects.lock();
         objects.slots[slot as usize]
-            .as_ref()
+            .top()
             .map(|object| object.clone_ref(py))
     }
 
-    /// Replaces what a slot holds.
-    pub(crate) fn set_slot(&self, slot: Slot, object: Option<Py<PyAny>>) {
-        let former = std::mem::replace(&mut self.objects.lock().slots[slot as usize], object);
-        drop(former);
+    /// Sets what a slot holds.
+    pub(crate) fn set_slot(&self, slot: Slot, object: Py<PyAny>) {
+        let gone = self.objects.lock().slots[slot as usize].set(object);
+        drop(gone);
+    }
+
+    /// Goes back to what a slot held before.
+    pub(super) fn restore_slot(&self, slot: Slot) {
+        let gone = self.objects.lock().slots[slot as usize].restore();
+        drop(gone);
+    }
+
+    /// Empties a slot.
+    pub(super) fn clear_slot(&self, slot: Slot) {
+        let gone = self.objects.lock().slots[slot as usize].clear();
+        drop(gone);
     }
 
     /// Returns the run's `__main__`, while it has one.

@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-use super::streams::{Stream, host_stream};
+use super::host::host_value;
+use super::streams::Stream;
 use super::{current, emit, with_current};
 
 /// Writes text to the thread's run; `None` when it has none. Lone surrogates are written as escapes, so that
@@ -257,7 +258,7 @@ impl OutputBytes {
             let written = bytes.as_bytes().len();
             return Ok(written.into_pyobject(py)?.into_any().unbind());
         }
-        let host = host_stream(py, self.stream);
+        let host = host_value(py, self.stream.slot());
         let buffer = host.getattr(intern!(py, "buffer"))?;
         Ok(buffer
             .call_method1(intern!(py, "write"), (bytes,))?
@@ -325,7 +326,7 @@ fn host_call<'py>(
     method: &str,
     arguments: impl pyo3::call::PyCallArgs<'py>,
 ) -> PyResult<Py<PyAny>> {
-    let host = host_stream(py, stream);
+    let host = host_value(py, stream.slot());
     if host.is_none() {
         return Ok(py.None());
     }

@@ -3,11 +3,11 @@
 
 use std::sync::OnceLock;
 
-use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::host::{host_value, set_host_value};
 use super::output::{Output, OutputBytes, write_text};
 use super::{Run, Slot, current, with_current};
 
@@ -39,26 +39,10 @@ impl Stream {
     }
 }
 
-/// The host's own streams, as its threads see and set them.
-static HOST: [Mutex<Option<Py<PyAny>>>; 3] = [const { Mutex::new(None) }; 3];
-
-/// Returns the host's stream; `None` (Python's) when it has none.
-pub(super) fn host_stream(py: Python<'_>, stream: Stream) -> Bound<'_, PyAny> {
-    let held = HOST[stream as usize].lock();
-    let object = held.as_ref().map(|object| object.clone_ref(py));
-    object.unwrap_or_else(|| py.None()).into_bound(py)
-}
-
-/// Replaces the host's stream.
-pub(super) fn set_host_stream(stream: Stream, object: Option<Py<PyAny>>) {
-    let former = std::mem::replace(&mut *HOST[stream as usize].lock(), object);
-    drop(former);
-}
-
 /// Returns what `sys.stdout` and its like are on this thread.
 pub(super) fn visible_stream(py: Python<'_>, stream: Stream) -> PyResult<Bound<'_, PyAny>> {
     let Some(run) = current() else {
-        return Ok(host_stream(py, stream));
+        return Ok(host_value(py, stream.slot()));
     };
     match run.slot(py, stream.slot()) {
         Some(object) => Ok(object.into_bound(py)),
@@ -81,7 +65,7 @@ pub(super) fn run_stream<'py>(
     let stdin = py
         .import(intern!(py, "io"))?
         .call_method1(intern!(py, "TextIOWrapper"), (empty, intern!(py, "utf-8")))?;
-    run.set_slot(Slot::Stdin, Some(stdin.clone().unbind()));
+    run.set_slot(Slot::Stdin, stdin.clone().unbind());
     Ok(stdin)
 }
 
@@ -150,7 +134,7 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     }
     let sys = py.import("sys")?;
     for stream in Stream::ALL {
-        set_host_stream(stream, Some(sys.getattr(stream.name())?.unbind()));
+        set_host_value(stream.slot(), sys.getattr(stream.name())?.unbind());
         sys.setattr(stream.name(), Py::new(py, Redirect { stream })?)?;
     }
     let io = py.import("io")?;

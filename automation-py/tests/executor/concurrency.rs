@@ -102,6 +102,7 @@ async fn health_says_what_is_embedded() {
         detail("library")
     );
     assert_eq!(health.details["hosted"], false);
+    assert!(!health.details.contains_key("warning"));
     assert_eq!((health.workers, health.available), (8, true));
 }
 

@@ -154,3 +154,14 @@ late = Node('late')
     assert_eq!(next.output.stdout.text, "True\n");
     assert_eq!(next.output.stderr.text, "");
 }
+
+#[tokio::test]
+async fn a_replaced_module_does_not_end_the_isolation() {
+    let source = "import sys, types\nsys.modules['__main__'] = types.ModuleType('__main__')\n";
+    let executor = executor();
+    Case::new(source).run(&executor).await;
+    let source = "import __main__, pickle\nclass Item: pass\n\
+                  print(vars(__main__) is globals(), len(pickle.dumps(Item())) > 0)\n";
+    let outcome = Case::new(source).run(&executor).await;
+    assert_eq!(outcome.output.stdout.text, "True True\n", "{outcome:?}");
+}

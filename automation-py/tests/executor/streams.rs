@@ -176,3 +176,79 @@ async fn an_output_bomb_is_bounded() {
     assert_eq!(stdout.bytes_total, 4_000_004);
     assert!(stdout.is_truncated() && stdout.text.len() < 1_100_000);
 }
+
+/// `mock.patch` reads a module's dictionary, and at its end sets what it found there.
+#[tokio::test]
+async fn patches_of_streams_nest_and_end() {
+    let source = r#"
+import io, sys
+from unittest.mock import patch
+for name in ('stdout', 'stderr'):
+    with patch(f'sys.{name}', new_callable=io.StringIO) as outer:
+        print('outer', file=getattr(sys, name))
+        with patch(f'sys.{name}', new_callable=io.StringIO) as inner:
+            print('inner', file=getattr(sys, name))
+        print('outer', file=getattr(sys, name))
+    print(outer.getvalue().split(), inner.getvalue().split(), getattr(sys, name))
+print('error', file=sys.stderr)
+with patch('sys.argv', ['patched']):
+    print(sys.argv)
+print(len(sys.argv))
+sys.stdout = sys.__dict__['stderr']
+print('swapped')
+"#;
+    let outcome = run(source).await;
+    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
+    let expected = "['outer', 'outer'] ['inner'] <stdout of the run, encoding='utf-8'>\n\
+                    ['outer', 'outer'] ['inner'] <stderr of the run, encoding='utf-8'>\n\
+                    ['patched']\n2\n";
+    assert_eq!(outcome.output.stdout.text, expected);
+    assert_eq!(outcome.output.stderr.text, "error\nswapped\n");
+}
+
+/// A collection may come at any allocation, and what it deletes may ask for what is being made.
+#[tokio::test]
+async fn deleting_garbage_may_use_what_is_being_made() {
+    let source = r#"
+import atexit, gc
+class Garbage:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        atexit.register(print, 'from a deletion')
+        print('deleted')
+# Called directly, and with no freed list at hand: making the list is then the first allocation that may collect.
+at_exit = atexit.register.__globals__['at_exit']
+entry = (print, ('from the script',), {})
+threshold = gc.get_threshold()
+gc.disable()
+gc.set_threshold(1)
+Garbage()
+lists = [[] for _ in range(300)]
+gc.enable()
+at_exit(entry)
+gc.set_threshold(*threshold)
+gc.collect()
+"#;
+    let expected = "deleted\nfrom the script\nfrom a deletion\n";
+    assert_eq!(stdout(source).await, expected);
+}
+
+#[tokio::test]
+async fn streams_that_are_never_restored_are_not_kept_for_ever() {
+    let source = r#"
+import io, sys, weakref
+class Stream(io.StringIO): pass
+own, seen = sys.stdout, []
+for _ in range(100):
+    stream = Stream()
+    seen.append(weakref.ref(stream))
+    sys.stdout = stream
+del stream
+alive = sum(each() is not None for each in seen)
+last = sys.stdout is seen[-1]()
+sys.stdout = own
+print(alive, last, sum(each() is not None for each in seen))
+"#;
+    assert_eq!(stdout(source).await, "32 True 0\n");
+}

@@ -50,10 +50,11 @@ thread = threading.Thread(target=lambda: 1/0, name='worker')
 thread.start(); thread.join()
 def raw():
     raise ValueError('raw')
+before = _thread._count()
 _thread.start_new_thread(raw, ())
-threading.Thread(target=sys.exit).start()
-while _thread._count() and 'raw' not in getattr(threading, 'probe', 'raw'): pass
-time.sleep(0.05)
+exits = threading.Thread(target=sys.exit)
+exits.start(); exits.join()
+while _thread._count() > before: time.sleep(0.001)
 "#;
     let outcome = run(source).await;
     assert_eq!(outcome.ending, Ending::Completed);
@@ -65,6 +66,38 @@ time.sleep(0.05)
     );
     assert!(text.contains("ValueError: raw\n"), "{text}");
     assert!(!text.contains("SystemExit"), "{text}");
+}
+
+#[tokio::test]
+async fn hooks_that_a_run_sets_are_its_own() {
+    let source = r#"
+import sys, threading
+from unittest.mock import patch
+def fail():
+    thread = threading.Thread(target=lambda: 1/0)
+    thread.start(); thread.join()
+class Guard:
+    def __del__(self):
+        raise ValueError('deleted')
+threading.excepthook = lambda arguments: print('thread', arguments.exc_type.__name__)
+sys.unraisablehook = lambda arguments: print('unraisable', arguments.exc_value)
+fail(); Guard()
+with patch('threading.excepthook'), patch('sys.unraisablehook'), patch('sys.excepthook'):
+    fail(); Guard()
+fail(); Guard()
+print(sys.excepthook is sys.__excepthook__)
+"#;
+    let executor = executor();
+    let outcome = Case::new(source).run(&executor).await;
+    let expected = "thread ZeroDivisionError\nunraisable deleted\n".repeat(2) + "True\n";
+    assert_eq!(outcome.output.stdout.text, expected, "{outcome:?}");
+    let source = source.replace("threading.excepthook =", "mine =");
+    let source = source.replace("sys.unraisablehook =", "mine =");
+    let outcome = Case::new(&source).run(&executor).await;
+    assert_eq!(outcome.output.stdout.text, "True\n");
+    let text = outcome.output.stderr.text;
+    assert_eq!(text.matches("ZeroDivisionError").count(), 2, "{text}");
+    assert_eq!(text.matches("ValueError: deleted").count(), 2, "{text}");
 }
 
 #[tokio::test]
