@@ -46,15 +46,21 @@ thread.start(); thread.join()
 async fn exceptions_of_threads_are_shown_in_the_run() {
     let source = r#"
 import _thread, sys, threading, time
+class Tee:
+    seen, stderr = '', sys.stderr
+    def write(self, text):
+        Tee.stderr.write(text)
+        Tee.seen += text
+    def flush(self): pass
+sys.stderr = Tee()
 thread = threading.Thread(target=lambda: 1/0, name='worker')
 thread.start(); thread.join()
 def raw():
     raise ValueError('raw')
-before = _thread._count()
 _thread.start_new_thread(raw, ())
+while 'ValueError: raw' not in Tee.seen: time.sleep(0.001)
 exits = threading.Thread(target=sys.exit)
 exits.start(); exits.join()
-while _thread._count() > before: time.sleep(0.001)
 "#;
     let outcome = run(source).await;
     assert_eq!(outcome.ending, Ending::Completed);
