@@ -45,16 +45,20 @@ thread.start(); thread.join()
 #[tokio::test]
 async fn exceptions_of_threads_are_shown_in_the_run() {
     let source = r#"
-import _thread, sys, threading, time
+import _thread, sys, threading
 thread = threading.Thread(target=lambda: 1/0, name='worker')
 thread.start(); thread.join()
 def raw():
     raise ValueError('raw')
-before = _thread._count()
+shown = threading.Event()
+def show(arguments):
+    sys.__unraisablehook__(arguments)
+    shown.set()
+sys.unraisablehook = show
 _thread.start_new_thread(raw, ())
 exits = threading.Thread(target=sys.exit)
 exits.start(); exits.join()
-while _thread._count() > before: time.sleep(0.001)
+print(shown.wait(10))
 "#;
     let outcome = run(source).await;
     assert_eq!(outcome.ending, Ending::Completed);
