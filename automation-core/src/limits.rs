@@ -51,6 +51,8 @@ pub const RECENT_MAX: usize = 10;
 pub const EVENTS_MAX: usize = 10_000;
 /// Journal entries of one run: each is an act that can be undone.
 pub const JOURNAL_ENTRIES_MAX: usize = 10_000;
+/// Longest [`error`](crate::Execution::error) of one run in bytes; the rest is cut.
+pub const ERROR_BYTES_MAX: usize = 4096;
 /// Longest text of one event in bytes; the rest is cut.
 pub const EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Shortest secret that is redacted: masking shorter ones would shred ordinary text.

@@ -12,7 +12,7 @@ use axum::response::Response;
 use uuid::Uuid;
 
 use crate::config::HttpConfig;
-use crate::error::ApiError;
+use crate::error::{ApiError, shortened};
 
 /// The header that carries a request's id, both ways.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,6 +21,8 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
 const PROBLEM_JSON: &str = "application/problem+json";
+/// The existing clients were told the charset too.
+const JSON: &str = "application/json; charset=utf-8";
 
 /// What protects a browser that opens an answer as a page. `Strict-Transport-Security` is for whoever ends TLS.
 const SECURITY_HEADERS: [(HeaderName, &str); 8] = [
@@ -57,16 +59,13 @@ pub(crate) async fn finish(
     let problem = accepts_problem_json(request.headers());
     let began = Instant::now();
     let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    let error = response.extensions_mut().remove::<ApiError>();
+    if let Some(error) = &error {
         let body = error.body(&id, config.expose_errors);
         write_body(
             &mut response,
             &body,
-            if problem {
-                PROBLEM_JSON
-            } else {
-                "application/json"
-            },
+            if problem { PROBLEM_JSON } else { JSON },
         );
         if let Some(cause) = &error.cause {
             tracing::error!(
@@ -77,8 +76,15 @@ pub(crate) async fn finish(
             );
         }
     }
-    log(&method, &path, response.status(), began, &id);
+    let refused = error.is_some_and(|error| error.is_refusal());
+    log((&method, &path), response.status(), refused, began, &id);
     let headers = response.headers_mut();
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json")
+    {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    }
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -124,9 +130,20 @@ fn write_body(response: &mut Response, body: &impl serde::Serialize, content_typ
     *response.body_mut() = Body::from(bytes);
 }
 
-fn log(method: &Method, path: &str, status: StatusCode, began: Instant, request_id: &str) {
+fn log(
+    (method, path): (&Method, &str),
+    status: StatusCode,
+    refused: bool,
+    began: Instant,
+    request_id: &str,
+) {
+    let (method, path) = (shortened(method.as_str()), shortened(path));
     let (status, ms) = (status.as_u16(), began.elapsed().as_secs_f64() * 1000.0);
-    tracing::info!(%method, path, status, ms, request_id, "answered");
+    if refused {
+        tracing::debug!(method, path, status, ms, request_id, "refused");
+    } else {
+        tracing::info!(method, path, status, ms, request_id, "answered");
+    }
 }
 
 #[cfg(test)]

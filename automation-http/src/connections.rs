@@ -102,14 +102,15 @@ impl Idle {
 pub(crate) struct Idler {
     idle: Arc<Idle>,
     close: Arc<Notify>,
-    number: Mutex<u64>,
+    /// `None` while a request is in work.
+    number: Mutex<Option<u64>>,
 }
 
 impl Idler {
     /// Takes the last place of the line.
     pub(crate) fn new(idle: &Arc<Idle>) -> Self {
         let close = Arc::new(Notify::new());
-        let number = Mutex::new(idle.join(&close));
+        let number = Mutex::new(Some(idle.join(&close)));
         Self {
             idle: Arc::clone(idle),
             close,
@@ -119,21 +120,32 @@ impl Idler {
 
     /// Leaves the line while `request` is in work, and takes its last place afterwards.
     pub(crate) async fn busy_while<T>(&self, request: impl Future<Output = T>) -> T {
-        self.idle.leave(*self.number.lock());
+        self.leave();
         let answer = request.await;
-        *self.number.lock() = self.idle.join(&self.close);
+        *self.number.lock() = Some(self.idle.join(&self.close));
         answer
     }
 
-    /// Waits until the connection is to be closed.
+    /// Waits until the connection is to be closed. One that got a request after it was picked stays open, and
+    /// the next in line is picked instead.
     pub(crate) async fn closed(&self) {
         self.close.notified().await;
+        while self.number.lock().is_none() {
+            self.idle.close_first();
+            self.close.notified().await;
+        }
+    }
+
+    fn leave(&self) {
+        if let Some(number) = self.number.lock().take() {
+            self.idle.leave(number);
+        }
     }
 }
 
 impl Drop for Idler {
     fn drop(&mut self) {
-        self.idle.leave(*self.number.lock());
+        self.leave();
     }
 }
 
@@ -174,6 +186,20 @@ mod tests {
         drop(first);
         idle.close_first();
         assert!(idle.0.lock().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_picked_and_then_asks_stays_open() {
+        let idle = Arc::new(Idle::default());
+        let [first, second] = [(); 2].map(|()| Idler::new(&idle));
+        idle.close_first();
+        first
+            .busy_while(async {
+                assert!(!is_closed(&first).await);
+                assert!(is_closed(&second).await, "the next one gives way");
+            })
+            .await;
+        assert!(!is_closed(&first).await);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use automation_core::Problem;
 use automation_core::json::{self, JsonErrorKind};
 use automation_core::limits::JSON_BYTES_MAX;
-use axum::body::{HttpBody, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, header};
 use serde_json::{Map, Value};
@@ -19,6 +19,8 @@ const BODY_BYTES_MAX: usize = 2 * JSON_BYTES_MAX;
 /// A body that takes longer holds its connection for nothing.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The JSON object of a request's body.
 #[derive(Debug)]
 pub(crate) struct Document(pub(crate) Map<String, Value>);
@@ -27,29 +29,32 @@ impl<S: Send + Sync> FromRequest<S> for Document {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> ApiResult<Self> {
-        read(request).await
+        check_encoding(request.headers())?;
+        parse(&bytes_of(request.into_body()).await?)
     }
 }
 
 impl<S: Send + Sync> OptionalFromRequest<S> for Document {
     type Rejection = ApiError;
 
+    /// A body whose length is not told in advance may turn out to be none.
     async fn from_request(request: Request, _: &S) -> ApiResult<Option<Self>> {
-        if request.body().is_end_stream() {
+        let (parts, body) = request.into_parts();
+        let bytes = bytes_of(body).await?;
+        if bytes.is_empty() {
             return Ok(None);
         }
-        read(request).await.map(Some)
+        check_encoding(&parts.headers)?;
+        parse(&bytes).map(Some)
     }
 }
 
-async fn read(request: Request) -> ApiResult<Document> {
-    check_content_type(request.headers())?;
+async fn bytes_of(body: Body) -> ApiResult<Bytes> {
     let too_large = || ApiError::body_too_large(BODY_BYTES_MAX);
-    let body = request.into_body();
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    let bytes = tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX))
+    tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX))
         .await
         .map_err(|_| ApiError::body_too_slow(BODY_TIME_MAX))?
         .map_err(|error| {
@@ -58,8 +63,12 @@ async fn read(request: Request) -> ApiResult<Document> {
             } else {
                 malformed("the body ended early")
             }
-        })?;
-    json::read_object(&bytes)
+        })
+}
+
+/// Some clients on Windows begin their text with a byte order mark.
+fn parse(bytes: &[u8]) -> ApiResult<Document> {
+    json::read_object(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))
         .map(Document)
         .map_err(|error| match error.kind {
             JsonErrorKind::TooLong => ApiError::body_too_large(JSON_BYTES_MAX),
@@ -76,17 +85,38 @@ fn is_length_limit(error: &axum::Error) -> bool {
     source.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
+fn check_encoding(headers: &HeaderMap) -> ApiResult<()> {
+    check_content_type(headers)?;
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = encodings.map(|value| value.to_str().unwrap_or_default().trim());
+    match encodings.find(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        Some(encoding) => Err(ApiError::unsupported_media_type(format!(
+            "content encoding is {encoding:?}, the body is expected as it is"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// A page can send forms and plain text to foreign servers without asking first, but not this type.
 fn check_content_type(headers: &HeaderMap) -> ApiResult<()> {
-    let given = headers
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.to_str().unwrap_or_default());
-    let name = given
-        .and_then(|given| given.split(';').next())
-        .unwrap_or_default();
-    if name.trim().eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(ApiError::unsupported_media_type(given))
+    let Some(given) = headers.get(header::CONTENT_TYPE) else {
+        return Err(ApiError::unsupported_media_type(
+            "content type is missing, application/json is expected",
+        ));
+    };
+    let given = given.to_str().unwrap_or_default();
+    let (name, parameters) = given.split_once(';').unwrap_or((given, ""));
+    if !name.trim().eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::unsupported_media_type(format!(
+            "content type is {given:?}, application/json is expected"
+        )));
+    }
+    let mut parameters = parameters.split(';').filter_map(|one| one.split_once('='));
+    let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    match charset.map(|(_, charset)| charset.trim().trim_matches('"')) {
+        Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => Err(
+            ApiError::unsupported_media_type(format!("charset is {charset:?}, utf-8 is expected")),
+        ),
+        _ => Ok(()),
     }
 }

@@ -8,6 +8,9 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+/// Characters of a request's method or path that are repeated.
+const SHORTENED_CHARS_MAX: usize = 256;
+
 /// The result of a handler.
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
@@ -53,11 +56,12 @@ impl ApiError {
             StatusCode::NOT_FOUND,
             "route_not_found",
             "Route not found",
-            format!("no route {path}"),
+            format!("no route {}", shortened(path)),
         )
     }
 
     pub(crate) fn method_not_allowed(method: &Method, path: &str) -> Self {
+        let (method, path) = (shortened(method.as_str()), shortened(path));
         let detail = format!("method {method} is not allowed for {path}");
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -71,12 +75,12 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
-    pub(crate) fn unsupported_media_type(given: Option<&str>) -> Self {
-        let given = given.map_or_else(
-            || "content type is missing".to_owned(),
-            |given| format!("content type is {given:?}"),
-        );
-        let detail = format!("{given}, application/json is expected");
+    /// Returns whether the guard let nobody in: whoever can cause such an error can cause any number of them.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN
+    }
+
+    pub(crate) fn unsupported_media_type(detail: impl Into<Box<str>>) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
@@ -252,6 +256,12 @@ fn with_sources(error: &dyn StdError) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Returns the beginning of a text of a client, for logs and answers.
+pub(crate) fn shortened(text: &str) -> &str {
+    let end = text.char_indices().nth(SHORTENED_CHARS_MAX);
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// Returns a time in whole seconds, rounded up, so that who waits that long has waited long enough.

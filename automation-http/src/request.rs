@@ -72,6 +72,9 @@ fn read_ticket(
     mut ticket: Map<String, Value>,
     problems: &mut Vec<Problem>,
 ) -> Option<Ticket> {
+    if ticket.get("id").is_some_and(Value::is_null) {
+        ticket.remove("id");
+    }
     let own = ticket.entry("id").or_insert_with(|| Value::from(id));
     if own.as_str() != Some(id) {
         problems.push(Problem::new(
@@ -244,7 +247,8 @@ mod tests {
         assert_eq!((request.ticket.id(), request.actor), ("T-1", None));
         assert_eq!(request.classification.more["model"], "x");
         assert!(with_id(json!({"id": "T-1"})).is_ok());
-        for id in [json!("T-2"), json!(1), json!(null), json!("")] {
+        assert!(with_id(json!({"id": null})).is_ok());
+        for id in [json!("T-2"), json!(1), json!("")] {
             assert_eq!(pointers(with_id(json!({"id": id}))), ["/ticket/id"], "{id}");
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! `axum::serve` installs no timer, so that hyper's own deadline for headers never fires.
 
-use std::future::Future;
-use std::net::SocketAddr;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -25,6 +27,9 @@ use crate::connections::{ByAddress, Counted, Idle, Idler};
 
 /// After a failed accept (most often: no file descriptor is left) a retry at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a request's line and headers, and of what is read ahead, that each connection may hold.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// What connections may cost.
 #[derive(Debug, Clone)]
@@ -53,17 +58,21 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Serves `app` on `listener` until `stop` ends, then lets open requests finish.
+/// The address of ours to which a request's connection was made, in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalAddress(pub(crate) IpAddr);
+
+/// Serves `app` on `listeners` until `stop` ends, then lets open requests finish.
 ///
 /// Returns when the last connection is closed; whoever can't wait drops the future, which closes the rest.
 /// Requests carry their client's address as [`ConnectInfo<SocketAddr>`].
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     app: Router,
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
-    let door = Door::new(listener, limits);
+    let door = Door::new(listeners, limits);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
@@ -98,7 +107,7 @@ pub async fn serve(
 
 /// Where connections come in.
 struct Door {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     places: Arc<Semaphore>,
     by_address: Arc<ByAddress>,
     idle: Arc<Idle>,
@@ -114,9 +123,9 @@ struct Guest {
 }
 
 impl Door {
-    fn new(listener: TcpListener, limits: ConnectionLimits) -> Self {
+    fn new(listeners: Vec<TcpListener>, limits: ConnectionLimits) -> Self {
         Self {
-            listener,
+            listeners,
             places: Arc::new(Semaphore::new(limits.connections_max)),
             header_time_max: limits.header_time_max,
             by_address: Arc::new(ByAddress::new(limits)),
@@ -127,7 +136,7 @@ impl Door {
     /// Waits for a connection that may be served. Dropping the future closes one that waits for its place.
     async fn admit(&self) -> Guest {
         loop {
-            let (stream, peer) = match self.listener.accept().await {
+            let (stream, peer) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a connection");
@@ -154,6 +163,15 @@ impl Door {
         }
     }
 
+    /// Waits for a connection on any listener.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|context| {
+            let mut accepted = self.listeners.iter().map(|one| one.poll_accept(context));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
+    }
+
     /// Waits for a place; when none is free, a connection that does nothing gives way.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
@@ -172,13 +190,21 @@ fn connection(
     header_time_max: Duration,
 ) -> impl GracefulConnection<Error = hyper::Error> + Send + use<> {
     let idler = Arc::clone(idler);
+    let local = stream
+        .local_addr()
+        .map(|address| LocalAddress(address.ip()));
+    let local = local.ok();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         let (app, idler) = (app.clone(), Arc::clone(&idler));
         async move { idler.busy_while(app.oneshot(request)).await }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time_max)
+        .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
 }

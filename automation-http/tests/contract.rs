@@ -6,6 +6,11 @@
 
 mod support;
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
 use serde_json::{Value, json};
 use support::{App, ticket};
 
@@ -240,7 +245,7 @@ async fn test_is_a_dry_run_through_the_whole_path() {
 #[tokio::test]
 async fn test_needs_no_content_type_without_a_body() {
     let request = support::request("POST", "/api/automation/test")
-        .body(axum::body::Body::empty())
+        .body(Body::empty())
         .unwrap();
     assert_eq!(App::new().send(request).await.data()["success"], true);
 }
@@ -500,11 +505,7 @@ async fn every_listed_route_is_served() {
     for (method, path) in automation_http::ROUTES {
         let path = path.replace("{ticket_id}", "T-1");
         let answer = app
-            .send(
-                support::request(method, &path)
-                    .body(axum::body::Body::empty())
-                    .unwrap(),
-            )
+            .send(support::request(method, &path).body(Body::empty()).unwrap())
             .await;
         assert!(
             !answer.text.contains("route_not_found"),
@@ -543,4 +544,46 @@ async fn ticket_ids_need_not_be_uuids_and_may_be_percent_encoded() {
             "{id}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_clients_of_express_do_still_works() {
+    let app = App::new();
+    let mut body = support::ticket("T-1", "Device Slow");
+    body["ticket"]["id"] = json!(null);
+    let answer = app.post("/api/automation/execute/", &body).await;
+    assert_eq!(answer.data()["ticket_id"], "T-1");
+    assert_eq!(answer.header("content-type"), Some(support::JSON));
+    let marked = format!("\u{feff}{body}");
+    let answer = app.post_text("/api/automation/execute", marked).await;
+    assert_eq!(answer.data()["ticket_id"], "T-1");
+    for path in ["logs/T-1/", "stats/", "scripts/", "python/check/"] {
+        app.get(&format!("/api/automation/{path}")).await.data();
+    }
+    assert_eq!(
+        app.get("/health/").await.header("content-type"),
+        Some(support::JSON)
+    );
+}
+
+/// A body that does not know in advance that it is empty, as one in chunks.
+struct EmptyChunks;
+
+impl hyper::body::Body for EmptyChunks {
+    type Data = hyper::body::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
+#[tokio::test]
+async fn a_test_in_chunks_may_have_no_body() {
+    let request = support::request("POST", "/api/automation/test");
+    let request = request.body(Body::new(EmptyChunks)).unwrap();
+    assert_eq!(App::new().send(request).await.data()["success"], true);
 }

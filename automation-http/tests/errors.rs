@@ -72,7 +72,8 @@ async fn bodies_that_are_not_strict_json_objects_are_400() {
         "{\"a\": \"\\u0000\"}",
         "{\"a\": \"\\ud800\"}",
         "{\"a\": 9007199254740992}",
-        "\u{feff}{}",
+        "\u{feff}\u{feff}{}",
+        " \u{feff}{}",
         &nested,
         &nodes,
     ] {
@@ -165,6 +166,7 @@ async fn bodies_of_another_type_are_415() {
         "application/json; charset=utf-8",
         "Application/JSON",
         " application/json ;x=y",
+        "application/json; x=y; Charset=\"UTF-8\"",
     ] {
         let request = request("POST", "/api/automation/execute")
             .header("content-type", content_type)
@@ -174,6 +176,45 @@ async fn bodies_of_another_type_are_415() {
             app.send(request).await.data()["success"],
             true,
             "{content_type}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn bodies_in_another_encoding_are_415() {
+    let app = App::new();
+    for (name, value, status) in [
+        ("content-encoding", "identity", 200),
+        ("content-encoding", "gzip", 415),
+        ("content-encoding", "identity, br", 415),
+        ("content-type", "application/json; charset=latin1", 415),
+        ("content-type", "application/json;charset=\"utf-16\"", 415),
+    ] {
+        for path in ["/api/automation/execute", "/api/automation/test"] {
+            let mut request = request("POST", path)
+                .header("content-type", "application/json")
+                .body(Body::from(ticket("T-1", "Device Slow").to_string()))
+                .unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+            let answer = app.send(request).await;
+            assert_eq!(answer.status, status, "{value}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_paths_are_repeated_in_part() {
+    let app = App::new();
+    let path = format!("/{}", "x".repeat(10_000));
+    for (method, path) in [
+        ("GET", path.clone()),
+        ("PUT", format!("/api/automation/logs{path}")),
+    ] {
+        let request = request(method, &path).body(Body::empty()).unwrap();
+        let answer = app.send(request).await;
+        assert!(
+            answer.text.contains("xxx") && answer.text.len() < 3000,
+            "{answer:?}"
         );
     }
 }
@@ -250,7 +291,7 @@ async fn what_is_not_there_is_404() {
         "/api",
         "/api/automation",
         "/api/automation/",
-        "/api/automation/stats/",
+        "/api/automation/stats//",
         "/api//automation/stats",
         "//api/automation/stats",
         "/api/automation/logs",
@@ -260,7 +301,7 @@ async fn what_is_not_there_is_404() {
         "/api/automation/%73tats/x",
         "/api/automation/../automation/stats",
         "/.env",
-        "/api/automation/execute/",
+        "/api/automation/execute//",
         "/metrics",
     ] {
         app.get(path).await.error(404, "route_not_found");

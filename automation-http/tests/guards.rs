@@ -169,6 +169,27 @@ async fn two_origins_are_one_too_many() {
     App::new().send(both).await.error(403, "forbidden");
 }
 
+#[tokio::test]
+async fn reads_of_other_sites_are_refused() {
+    let app = App::new();
+    for (site, origin, status) in [
+        ("cross-site", None, 403),
+        ("same-site", None, 403),
+        ("cross-site", Some("http://evil.example"), 403),
+        ("cross-site", Some(FRONTEND), 200),
+        ("same-site", Some(FRONTEND), 200),
+        ("same-origin", None, 200),
+        ("none", None, 200),
+    ] {
+        let mut read = request("GET", "/api/automation/stats").header("sec-fetch-site", site);
+        if let Some(origin) = origin {
+            read = read.header("origin", origin);
+        }
+        let answer = app.send(read.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status, "{site} {origin:?}");
+    }
+}
+
 async fn with_host(config: HttpConfig, host: &str) -> support::Answer {
     let request = Request::builder()
         .uri("/health")

@@ -195,3 +195,29 @@ def test_two_handles_share_nothing(
     assert (first.stats().total, second.stats().total) == (1, 0)
     first.shutdown()
     assert second.manual("hello.py").status == "completed"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import threading, time\ndef f():\n    while True: time.sleep(0.001)\n"
+        "threading.Thread(target=f, daemon=True).start()\n",
+        "import threading, time\ndef f():\n    while True: print('x', flush=True); time.sleep(0)\n"
+        "threading.Thread(target=f, daemon=True).start()\n",
+        "import time\nwhile True:\n    try:\n        while True: time.sleep(0.001)\n    except BaseException: pass\n",
+        "import atexit, time\n@atexit.register\ndef f():\n    while True:\n        try: time.sleep(0.001)\n"
+        "        except BaseException: pass\n",
+    ],
+)
+def test_what_a_script_left_running_does_not_bring_the_program_down(tmp_path: Path, script: str) -> None:
+    metadata = "# /// script\n# [tool.automation]\n# timeout_seconds = 1\n# ///\n"
+    (tmp_path / "leaves.py").write_text(metadata + script)
+    source = """
+        import sys
+        from automation import Automation
+        with Automation(sys.argv[1], workers=1) as helpdesk:
+            print(helpdesk.manual("leaves.py").status)
+    """
+    for _ in range(3):
+        ended = python(source, tmp_path)
+        assert ended.returncode == 0, ended.stderr

@@ -1,5 +1,6 @@
 //! JSON to Python and back: the only place of this crate that converts values.
 
+use automation_core::json::JsonErrorKind;
 use automation_core::{Problem, limits};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -52,10 +53,10 @@ fn number_to_python<'py>(py: Python<'py>, number: &Number) -> PyResult<Bound<'py
 /// # Errors
 /// Where and why; it holds no value.
 pub(crate) fn to_json(value: &Bound<'_, PyAny>) -> Result<Value, Problem> {
-    let mut path = Vec::new();
-    let value = read(value, &mut path).map_err(|detail| {
-        let pointer: String = path
-            .iter()
+    let mut reader = Reader::default();
+    let value = reader.value(value).map_err(|detail| {
+        let steps = reader.path.iter();
+        let pointer: String = steps
             .map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1")))
             .collect();
         Problem::new(pointer, detail)
@@ -64,80 +65,109 @@ pub(crate) fn to_json(value: &Bound<'_, PyAny>) -> Result<Value, Problem> {
     Ok(value)
 }
 
-/// Reads a value; on a problem `path` leads to it.
-fn read(value: &Bound<'_, PyAny>, path: &mut Vec<String>) -> Result<Value, String> {
-    if path.len() > limits::JSON_DEPTH_MAX {
-        path.clear();
-        return Err(format!(
-            "nested deeper than {} levels",
-            limits::JSON_DEPTH_MAX
-        ));
-    }
-    if value.is_none() {
-        return Ok(Value::Null);
-    }
-    // Before `int`, of which `bool` is a subclass.
-    if let Ok(value) = value.cast::<PyBool>() {
-        return Ok(Value::Bool(value.is_true()));
-    }
-    if let Ok(value) = value.cast::<PyString>() {
-        return text(value).map(Value::String);
-    }
-    if value.is_instance_of::<PyInt>() {
-        return integer(value);
-    }
-    if let Ok(value) = value.cast::<PyFloat>() {
-        let number = Number::from_f64(value.value());
-        return number
-            .map(Value::Number)
-            .ok_or_else(|| "NaN or Infinity (not JSON)".to_owned());
-    }
-    if let Ok(dict) = value.cast::<PyDict>() {
-        return object(dict, path);
-    }
-    if let Ok(list) = value.cast::<PyList>() {
-        return array(list.iter(), path);
-    }
-    if let Ok(tuple) = value.cast::<PyTuple>() {
-        return array(tuple.iter(), path);
-    }
-    Err(format!("type {}, which JSON does not have", kind(value)))
+/// Reads a value. Stops at the limits, since a small object may hold another one many times over.
+#[derive(Default)]
+struct Reader {
+    /// Leads to the problem, once there is one.
+    path: Vec<String>,
+    /// Values and keys so far.
+    nodes: usize,
+    /// Least length of what is read so far, written as JSON.
+    bytes: usize,
 }
 
-fn array<'py>(
-    items: impl Iterator<Item = Bound<'py, PyAny>>,
-    path: &mut Vec<String>,
-) -> Result<Value, String> {
-    let mut array = Vec::new();
-    for (index, item) in items.enumerate() {
-        if index >= limits::JSON_NODES_MAX {
-            return Err(format!("more than {} items", limits::JSON_NODES_MAX));
+impl Reader {
+    fn value(&mut self, value: &Bound<'_, PyAny>) -> Result<Value, String> {
+        if self.path.len() > limits::JSON_DEPTH_MAX {
+            self.path.clear();
+            return Err(format!(
+                "nested deeper than {} levels",
+                limits::JSON_DEPTH_MAX
+            ));
         }
-        path.push(index.to_string());
-        array.push(read(&item, path)?);
-        path.pop();
+        self.count_node()?;
+        if value.is_none() {
+            return Ok(Value::Null);
+        }
+        // Before `int`, of which `bool` is a subclass.
+        if let Ok(value) = value.cast::<PyBool>() {
+            return Ok(Value::Bool(value.is_true()));
+        }
+        if let Ok(value) = value.cast::<PyString>() {
+            return self.text(value).map(Value::String);
+        }
+        if value.is_instance_of::<PyInt>() {
+            return integer(value);
+        }
+        if let Ok(value) = value.cast::<PyFloat>() {
+            let number = Number::from_f64(value.value());
+            return number
+                .map(Value::Number)
+                .ok_or_else(|| "NaN or Infinity (not JSON)".to_owned());
+        }
+        if let Ok(dict) = value.cast::<PyDict>() {
+            return self.object(dict);
+        }
+        if let Ok(list) = value.cast::<PyList>() {
+            return self.array(list.iter());
+        }
+        if let Ok(tuple) = value.cast::<PyTuple>() {
+            return self.array(tuple.iter());
+        }
+        Err(format!("type {}, which JSON does not have", kind(value)))
     }
-    Ok(Value::Array(array))
-}
 
-fn object(dict: &Bound<'_, PyDict>, path: &mut Vec<String>) -> Result<Value, String> {
-    let mut object = Map::new();
-    for (key, value) in dict.iter() {
-        let Ok(key) = key.cast::<PyString>() else {
-            return Err(format!("a key of type {}, expected str", kind(&key)));
-        };
-        let key = text(key)?;
-        path.push(key.clone());
-        object.insert(key, read(&value, path)?);
-        path.pop();
+    fn array<'py>(
+        &mut self,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+    ) -> Result<Value, String> {
+        let mut array = Vec::new();
+        for (index, item) in items.enumerate() {
+            self.path.push(index.to_string());
+            array.push(self.value(&item)?);
+            self.path.pop();
+        }
+        Ok(Value::Array(array))
     }
-    Ok(Value::Object(object))
-}
 
-fn text(text: &Bound<'_, PyString>) -> Result<String, String> {
-    match text.to_str() {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err("lone surrogate".to_owned()),
+    fn object(&mut self, dict: &Bound<'_, PyDict>) -> Result<Value, String> {
+        let mut object = Map::new();
+        for (key, value) in dict.iter() {
+            let Ok(key) = key.cast::<PyString>() else {
+                return Err(format!("a key of type {}, expected str", kind(&key)));
+            };
+            self.count_node()?;
+            let key = self.text(key)?;
+            self.path.push(key.clone());
+            object.insert(key, self.value(&value)?);
+            self.path.pop();
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn text(&mut self, value: &Bound<'_, PyString>) -> Result<String, String> {
+        let text = value.to_str().map_err(|_| "lone surrogate".to_owned())?;
+        self.count_bytes(text.len())?;
+        Ok(text.to_owned())
+    }
+
+    /// Counts a value or key, which is a byte at least.
+    fn count_node(&mut self) -> Result<(), String> {
+        self.nodes += 1;
+        if self.nodes > limits::JSON_NODES_MAX {
+            self.path.clear();
+            return Err(JsonErrorKind::TooManyNodes.to_string());
+        }
+        self.count_bytes(1)
+    }
+
+    fn count_bytes(&mut self, bytes: usize) -> Result<(), String> {
+        self.bytes += bytes;
+        if self.bytes > limits::JSON_BYTES_MAX {
+            self.path.clear();
+            return Err(JsonErrorKind::TooLong.to_string());
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
 pub(crate) type ThreadIdent = std::ffi::c_ulong;
@@ -100,16 +100,69 @@ unsafe fn check(status: ffi::PyStatus) -> Result<(), String> {
     Err(text.to_string_lossy().into_owned())
 }
 
-/// Executes a code object in a namespace.
+mod unwinding {
+    use pyo3::ffi::PyObject;
+
+    // Before Python 3.14 a thread that asks for the GIL while the interpreter ends leaves by `pthread_exit`, which
+    // unwinds the stack.
+    unsafe extern "C-unwind" {
+        pub(super) fn PyEval_EvalCode(
+            code: *mut PyObject,
+            globals: *mut PyObject,
+            locals: *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn PyObject_Call(
+            callable: *mut PyObject,
+            arguments: *mut PyObject,
+            keywords: *mut PyObject,
+        ) -> *mut PyObject;
+    }
+}
+
+/// Keeps the thread for ever when it is unwound: no Rust frame may see such an unwinding, which ends the process.
+struct Parked;
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Executes a code object in a namespace. Never returns once the interpreter ends.
 pub(crate) fn eval<'py>(
     code: &Bound<'py, PyAny>,
     namespace: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let guard = Parked;
+    let (code_ptr, namespace) = (code.as_ptr(), namespace.as_ptr());
     // SAFETY: attached, as both arguments show; `code` is a code object, which is what the compile cache holds.
-    unsafe {
-        let result = ffi::PyEval_EvalCode(code.as_ptr(), namespace.as_ptr(), namespace.as_ptr());
-        Bound::from_owned_ptr_or_err(code.py(), result)
-    }
+    let result = unsafe { unwinding::PyEval_EvalCode(code_ptr, namespace, namespace) };
+    std::mem::forget(guard);
+    // SAFETY: attached; the call returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(code.py(), result) }
+}
+
+/// Calls what may execute a script's code. Never returns once the interpreter ends.
+pub(crate) fn call<'py>(
+    callable: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let guard = Parked;
+    let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
+    // SAFETY: attached, as the arguments show; null stands for no keywords.
+    let result =
+        unsafe { unwinding::PyObject_Call(callable.as_ptr(), arguments.as_ptr(), keywords) };
+    std::mem::forget(guard);
+    // SAFETY: attached; the call returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// Calls what takes no arguments as [`call`] does.
+pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    call(callable, &PyTuple::empty(callable.py()), None)
 }
 
 /// Returns the calling thread's identity.
@@ -119,15 +172,12 @@ pub(crate) fn thread_ident() -> ThreadIdent {
 }
 
 /// Makes a thread raise `exception` as soon as it executes Python code. Replaces one that waits to be raised.
+///
+/// There is no way to take it back: clearing it leaves a flag set (CPython 3.11), for which traced code then looks
+/// without end. It has to be met.
 pub(crate) fn raise_in_thread(ident: ThreadIdent, exception: &Bound<'_, PyType>) {
     // SAFETY: attached, as the argument shows; an identity of no living thread is answered with 0.
     unsafe { ffi::PyThreadState_SetAsyncExc(ident.cast_signed(), exception.as_ptr()) };
-}
-
-/// Takes back an exception that waits to be raised in a thread.
-pub(crate) fn clear_raised(_py: Python<'_>, ident: ThreadIdent) {
-    // SAFETY: attached, as the token shows; null clears.
-    unsafe { ffi::PyThreadState_SetAsyncExc(ident.cast_signed(), std::ptr::null_mut()) };
 }
 
 /// A fresh `contextvars` context on this thread, left when dropped: a run must not see what an earlier one

@@ -16,8 +16,6 @@ import weakref
 from types import ModuleType
 
 OWN_FILE = __file__
-# Longest message of an exception that is kept beside the traceback.
-SENTENCE_CHARS_MAX = 4096
 
 
 class ModuleKind(type):
@@ -259,6 +257,45 @@ def modules_from(folder):
     }
 
 
+def adopt_worker():
+    """Makes this thread what the main thread is by hand: threads that it starts are no daemons unless asked for."""
+    threading.current_thread()._daemonic = False
+
+
+def join_threads():
+    """Waits for the threads that the script left, as the interpreter does before it ends."""
+    while True:
+        own = run_threads()
+        left = [t for t in threading.enumerate() if t.ident in own and not t.daemon]
+        if not left:
+            return
+        close_pools(left)
+        wait_for_threads(len(own))
+
+
+def close_pools(threads):
+    """Lets pools that nobody shut down end once they have done what they were given."""
+    library = sys.modules.get("concurrent.futures.thread")
+    for thread in threads:
+        if library is not None and thread in library._threads_queues:
+            # Gone when the thread has ended; gives nothing when the pool is gone.
+            pool, *_ = getattr(thread, "_args", None) or (lambda: None,)
+            pool = pool()
+            if pool is not None:
+                pool.shutdown(wait=False)
+
+
+def meet_interruption():
+    """Catches the interruption that may wait in this thread, or one of our own: the interpreter takes no other way
+    for it to be done with."""
+    try:
+        interrupt_this_thread()
+        for _ in range(1000):
+            pass
+    except BaseException:
+        pass
+
+
 def remember_source(path, source):
     """Lets tracebacks show the lines that ran, whatever is in the file now."""
     lines = io.StringIO(source, newline=None).readlines()
@@ -295,8 +332,6 @@ def sentence(error):
     except Exception:
         text = "<exception str() failed>"
     whole = f"{name}: {text}" if text else name
-    if len(whole) > SENTENCE_CHARS_MAX:
-        whole = whole[:SENTENCE_CHARS_MAX] + "..."
     return whole.encode("utf-8", "backslashreplace").decode()
 
 

@@ -12,6 +12,8 @@ use automation_core::Durability;
 use automation_core::limits::SECRET_BYTES_MIN;
 use automation_core::secret::{Secret, Secrets, is_secret_name};
 use automation_http::{Host, HttpConfig, Network, Origin, RateLimit};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::variables::{self as v, SECRET_PREFIX, Source, Values, Variable};
 
@@ -21,7 +23,8 @@ pub(crate) struct Config {
     pub(crate) address: SocketAddr,
     pub(crate) http: HttpConfig,
     pub(crate) trusted_proxies: Vec<Network>,
-    pub(crate) python: PathBuf,
+    /// The one it was built with, if none.
+    pub(crate) python: Option<PathBuf>,
     pub(crate) scripts: PathBuf,
     pub(crate) logs: PathBuf,
     pub(crate) database: Database,
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     pub(crate) secrets: Secrets,
     pub(crate) log_filter: String,
+    /// Names that look like variables of the server.
+    pub(crate) unknown: Vec<String>,
 }
 
 /// Where runs are recorded.
@@ -79,12 +84,13 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let shutdown_grace = reader.number(&v::AUTOMATION_SHUTDOWN_SECONDS, 0, 3600);
     let secrets = read_secrets(reader);
     let log_filter = reader.parse_with(&v::AUTOMATION_LOG, log_filter);
+    let python = Some(reader.path(&v::PYTHON_PATH));
     let address = address?;
     Some(Config {
         address,
         http: http?.with_bound(address.ip()),
         trusted_proxies: trusted_proxies?,
-        python: reader.path(&v::PYTHON_PATH),
+        python: python.filter(|path| !path.as_os_str().is_empty()),
         scripts: reader.path(&v::SCRIPTS_PATH),
         logs: reader.path(&v::LOGS_PATH),
         database: database?,
@@ -94,6 +100,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         shutdown_grace: Duration::from_secs(shutdown_grace?),
         secrets,
         log_filter: log_filter?,
+        unknown: reader.values.unknown(),
     })
 }
 
@@ -202,7 +209,8 @@ impl Reader<'_> {
 
     fn number(&mut self, variable: &Variable, min: u64, max: u64) -> Option<u64> {
         self.parse_with(variable, |text| {
-            text.parse()
+            digits(text)?
+                .parse()
                 .ok()
                 .filter(|number| (min..=max).contains(number))
         })
@@ -236,12 +244,22 @@ fn shown(value: &str) -> String {
     }
 }
 
+/// Returns `text` if it is of digits only: what reads numbers would also take a sign.
+fn digits(text: &str) -> Option<&str> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(text)
+}
+
 fn database(text: &str) -> Option<Database> {
     if text == "memory:" {
         return Some(Database::Memory);
     }
     let file = text.strip_prefix("sqlite://")?;
-    let plain = !file.is_empty() && !file.ends_with('/') && !file.contains(['?', '#', '%']);
+    let plain = !file.is_empty()
+        && file != ":memory:"
+        && !file.ends_with('/')
+        && !file.contains(['?', '#', '%']);
     plain.then(|| Database::Sqlite(PathBuf::from(file)))
 }
 
@@ -253,10 +271,13 @@ fn durability(text: &str) -> Option<Durability> {
     }
 }
 
+/// A bare word would be taken for the name of a part of the program, and silence all others.
 fn log_filter(text: &str) -> Option<String> {
-    tracing_subscriber::EnvFilter::try_new(text)
-        .ok()
-        .map(|_| text.to_owned())
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let mut parts = text.split(',').map(str::trim);
+    let sound = parts.all(|part| part.contains(['=', '[']) || is_level(part));
+    let filter = EnvFilter::try_new(text);
+    (sound && filter.is_ok()).then(|| text.to_owned())
 }
 
 /// `off`, or requests and the time of a window.
@@ -265,7 +286,7 @@ fn rate_limit(text: &str) -> Option<Option<RateLimit>> {
         return Some(None);
     }
     let (requests, window) = text.split_once('/')?;
-    let requests: NonZeroU32 = requests.trim().parse().ok()?;
+    let requests: NonZeroU32 = digits(requests.trim())?.parse().ok()?;
     let window = humantime::parse_duration(window.trim()).ok()?;
     let sound = (Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60)).contains(&window);
     sound.then(|| Some(RateLimit::new(requests, window)))
@@ -307,6 +328,7 @@ mod tests {
             ("AUTOMATION_PORT", "abc"),
             ("AUTOMATION_PORT", "65536"),
             ("AUTOMATION_PORT", "-1"),
+            ("AUTOMATION_PORT", "+3913"),
             ("AUTOMATION_HOST", "localhost"),
             ("AUTOMATION_AUTH", "basic"),
             ("FRONTEND_URL", "*"),
@@ -320,9 +342,11 @@ mod tests {
             ("AUTOMATION_RATE_LIMIT", "0/15m"),
             ("AUTOMATION_RATE_LIMIT", "50/0s"),
             ("AUTOMATION_RATE_LIMIT", "no"),
+            ("AUTOMATION_RATE_LIMIT", "+50/15m"),
             ("NODE_ENV", "prod"),
             ("DATABASE_URL", "automation.db"),
             ("DATABASE_URL", "sqlite://"),
+            ("DATABASE_URL", "sqlite://:memory:"),
             ("DATABASE_URL", "sqlite://x.db?mode=ro"),
             ("AUTOMATION_DURABILITY", "off"),
             ("AUTOMATION_WORKERS", "0"),
@@ -330,6 +354,8 @@ mod tests {
             ("AUTOMATION_SHUTDOWN_SECONDS", "1h"),
             ("AUTOMATION_SECRETS_PATH", "/nowhere/at/all"),
             ("AUTOMATION_LOG", "a=b=c"),
+            ("AUTOMATION_LOG", "inof"),
+            ("AUTOMATION_LOG", "info,automation_core"),
         ] {
             let sentences = read(&[(name, value)]).expect_err(name);
             let [sentence] = &sentences[..] else {
@@ -340,6 +366,20 @@ mod tests {
                 "{sentence}"
             );
             assert!(sentence.contains("allowed"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn filters_are_levels_and_parts_with_levels() {
+        for filter in [
+            "off",
+            "WARN",
+            "info,automation_core=debug",
+            "warn,automation_http=trace",
+            "[request{path}]=debug",
+        ] {
+            let config = read(&[("AUTOMATION_LOG", filter)]).unwrap();
+            assert_eq!(config.log_filter, filter);
         }
     }
 

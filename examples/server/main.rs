@@ -3,81 +3,89 @@
 //! Run it with `cargo run -p automation-examples --bin automation-server`; `--help` lists every variable.
 
 mod config;
+mod descriptors;
+mod env_file;
+mod listen;
 mod logging;
 mod run;
 mod signals;
 mod variables;
 
+use std::collections::HashMap;
+use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use config::Config;
+use logging::Log;
 use variables::Values;
 
 /// What `main` ends with when a variable has a wrong value.
 const EXIT_WRONG_VALUE: i32 = 2;
 /// What `main` ends with when the server could not start, or not end in good order.
 const EXIT_FAILED: i32 = 1;
+/// Time that the last lines get to be written.
+const LAST_LINES_MAX: Duration = Duration::from_secs(2);
 
 fn main() {
     let flags = variables::given_flags(&variables::command().get_matches());
-    let code = match read_config(flags) {
-        Ok(config) => start(config),
-        Err(sentences) => {
-            complain(&sentences);
-            EXIT_WRONG_VALUE
-        }
+    let config = match read_config(flags) {
+        Ok(config) => config,
+        Err(sentences) => end(EXIT_WRONG_VALUE, sentences, None),
     };
-    end(code)
+    let log = match logging::start(&config.logs, &config.log_filter) {
+        Ok(log) => log,
+        Err(sentence) => end(EXIT_FAILED, vec![sentence], None),
+    };
+    match start(config) {
+        Ok(code) => end(code, Vec::new(), Some(log)),
+        Err(sentence) => end(EXIT_FAILED, vec![sentence], Some(log)),
+    }
 }
 
-fn read_config(flags: std::collections::HashMap<String, String>) -> Result<Config, Vec<String>> {
-    let file = variables::read_file(Path::new(".env")).map_err(|sentence| vec![sentence])?;
-    // Names and values that are not UTF-8 can be nothing of ours.
-    let texts = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::read(&Values {
+fn read_config(flags: HashMap<String, String>) -> Result<Config, Vec<String>> {
+    let (file, mut sentences) = env_file::read(Path::new(".env"));
+    let (environment, unreadable) = variables::environment(std::env::vars_os());
+    sentences.extend(unreadable);
+    let values = Values {
         flags,
-        environment: texts.collect(),
+        environment,
         file,
-    })
+    };
+    match Config::read(&values) {
+        Ok(config) if sentences.is_empty() => Ok(config),
+        Ok(_) => Err(sentences),
+        Err(more) => Err([sentences, more].concat()),
+    }
 }
 
-fn start(config: Config) -> i32 {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&[format!("the runtime could not be started: {error}")]);
-            return EXIT_FAILED;
-        }
-    };
+fn start(config: Config) -> Result<i32, String> {
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| format!("the runtime could not be started: {error}"))?;
     let result = runtime.block_on(run::run(config));
     // A thread that no means can stop would hold a runtime that is dropped.
     std::mem::forget(runtime);
-    match result {
-        Ok(code) => code,
-        Err(sentence) => {
-            complain(&[sentence]);
-            EXIT_FAILED
-        }
-    }
+    result
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "there may be no log yet, and the person who starts the server looks here"
-)]
-fn complain(sentences: &[String]) {
-    for sentence in sentences {
-        eprintln!("automation-server: {sentence}");
-    }
-}
-
-/// Ends the process without finalising Python: a script's thread that still runs would hold it, or crash in it.
+/// Writes the last lines and ends the process, without finalising Python: a script's thread that still runs would
+/// hold it, or crash in it. The lines are written on another thread, since stderr may take nothing any more.
 #[expect(
     clippy::exit,
     clippy::disallowed_methods,
     reason = "this is the program and not a library"
 )]
-fn end(code: i32) -> ! {
+fn end(code: i32, sentences: Vec<String>, log: Option<Log>) -> ! {
+    let (written, waits) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(log);
+        for sentence in sentences {
+            // There may be no log yet, and the person who starts the server looks here.
+            let _ = writeln!(std::io::stderr(), "automation-server: {sentence}");
+        }
+        let _ = written.send(());
+    });
+    let _ = waits.recv_timeout(LAST_LINES_MAX);
     std::process::exit(code)
 }

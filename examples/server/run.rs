@@ -1,16 +1,18 @@
 //! The life of the server: build the engine, serve it, end in good order.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
 use automation_core::{Automation, MemoryStorage, ScriptRegistry, SqliteStorage};
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::PythonExecutor;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
-use crate::logging;
+use crate::descriptors;
+use crate::listen::listen;
 use crate::signals::Signals;
 
 /// Time that answers get to be written after the last run has ended.
@@ -21,25 +23,29 @@ const ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// A sentence that says what could not be started or ended.
 pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
-    logging::start(&config.logs, &config.log_filter)?;
     let mut signals =
         Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     // First of all, so that a second server fails before it touches the first one's database.
-    let listener = bind(&config).await?;
+    let listeners = listen(config.address).await?;
+    let address = listeners[0].local_addr().unwrap_or(config.address);
     let secrets = std::mem::take(&mut config.secrets);
     let automation = build(&config, secrets).await?;
-    announce(&config, &listener, &automation).await;
-    tracing::info!(address = %config.address, database = %config.database, "listening");
+    announce(&config, address, &automation).await;
+    log_start(&config, address);
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut limits = ConnectionLimits::default();
+    limits.connections_max = descriptors::connections_max(limits.connections_max);
     limits.trusted_proxies.clone_from(&config.trusted_proxies);
     let app = router(automation.clone(), config.http);
-    let serving = tokio::spawn(serve(listener, app, limits, async {
+    let mut serving = tokio::spawn(serve(listeners, app, limits, async {
         let _ = stopped.await;
     }));
 
-    let (signal, _) = signals.next().await;
+    let (signal, _) = tokio::select! {
+        signal = signals.next() => signal,
+        ended = &mut serving => return Err(format!("the server stopped serving: {ended:?}")),
+    };
     let grace = config.shutdown_grace;
     tracing::info!(signal, ?grace, "shutting down, runs get their time to end");
     let ending = async {
@@ -59,21 +65,29 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     }
 }
 
-async fn bind(config: &Config) -> Result<TcpListener, String> {
-    let address = config.address;
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("can't listen on {address}: {error}; AUTOMATION_HOST and AUTOMATION_PORT set another address"))
+fn log_start(config: &Config, address: SocketAddr) {
+    tracing::info!(%address, database = %config.database, "listening");
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(%address, "AUTOMATION_AUTH is none: everybody who reaches the address runs scripts");
+    }
+    for name in &config.unknown {
+        tracing::warn!("{name} is no variable of the server and changes nothing");
+    }
 }
 
 async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
     let scripts =
         ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
-    let executor = PythonExecutor::builder()
-        .python(&config.python)
-        .workers(config.workers)
-        .build()
-        .map_err(|error| format!("PYTHON_PATH is {:?}: {error}", config.python.display()))?;
+    let executor = PythonExecutor::builder().workers(config.workers);
+    let executor = match &config.python {
+        Some(python) => executor
+            .python(python)
+            .build()
+            .map_err(|error| format!("PYTHON_PATH is {:?}: {error}", python.display()))?,
+        None => executor
+            .build()
+            .map_err(|error| format!("PYTHON_PATH is not set: {error}"))?,
+    };
     let builder = Automation::builder()
         .scripts(scripts)
         .executor(executor)
@@ -92,51 +106,36 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
     builder.build().map_err(|error| error.to_string())
 }
 
-/// Tells whoever starts the server what it serves and on what.
-#[expect(
-    clippy::print_stdout,
-    reason = "this is for the person at the terminal, whatever the log filter says"
-)]
-async fn announce(config: &Config, listener: &TcpListener, automation: &Automation) {
-    let address = listener.local_addr().unwrap_or(config.address);
+/// Tells whoever starts the server what it serves and on what; nobody has to listen.
+async fn announce(config: &Config, address: SocketAddr, automation: &Automation) {
     let python = automation.health().await.executor;
-    println!(
+    let mut lines = vec![format!(
         "automation-server {} listens on http://{address}",
         env!("CARGO_PKG_VERSION")
-    );
-    println!(
-        "python    {}",
-        python.version.as_deref().unwrap_or("not available")
-    );
-    for (name, value) in &python.details {
-        println!("          {name}: {value}");
-    }
-    println!("database  {}", config.database);
-    announce_scripts(config, automation);
-    for (method, path) in ROUTES {
-        println!("route     {method:<5} {path}");
-    }
+    )];
+    let version = python.version.as_deref().unwrap_or("not available");
+    lines.push(format!("python    {version}"));
+    let details = python.details.iter();
+    lines.extend(details.map(|(name, value)| format!("          {name}: {value}")));
+    lines.push(format!("database  {}", config.database));
+    lines.push(format!("scripts   {}", config.scripts.display()));
+    lines.extend(script_lines(automation));
+    lines.extend(ROUTES.map(|(method, path)| format!("route     {method:<5} {path}")));
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "this is for the person at the terminal, whatever the log filter says"
-)]
-fn announce_scripts(config: &Config, automation: &Automation) {
+fn script_lines(automation: &Automation) -> Vec<String> {
     let index = automation.scripts();
-    println!("scripts   {}", config.scripts.display());
+    let mut lines = Vec::new();
     for script in index.scripts() {
-        let category = script
-            .metadata()
-            .category
-            .as_deref()
-            .unwrap_or("manual only");
-        println!("          {} ({category})", script.name());
+        let category = script.metadata().category.as_deref();
+        let category = category.unwrap_or("manual only");
+        lines.push(format!("          {} ({category})", script.name()));
     }
     for invalid in index.invalid() {
-        println!("          {} is invalid", invalid.name);
-        for diagnostic in &invalid.diagnostics {
-            println!("            {diagnostic}");
-        }
+        lines.push(format!("          {} is invalid", invalid.name));
+        let diagnostics = invalid.diagnostics.iter();
+        lines.extend(diagnostics.map(|diagnostic| format!("            {diagnostic}")));
     }
+    lines
 }

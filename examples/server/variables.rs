@@ -1,9 +1,9 @@
 //! The variables of the server: their names, flags and defaults, and where a value was given.
 //! What values mean is `config`'s business.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
 
@@ -37,7 +37,7 @@ variables! {
     AUTOMATION_PORT, "port", "3003", "a port from 0 to 65535 is allowed (0 is any free one)",
         "Port to listen on";
     AUTOMATION_HOST, "host", "127.0.0.1", "an IP address is allowed",
-        "Address to listen on; one that is not loopback needs AUTOMATION_AUTH=none";
+        "Address to listen on, with 127.0.0.1 also ::1; one that is not loopback needs AUTOMATION_AUTH=none";
     AUTOMATION_AUTH, "auth", "", "none is allowed, and lets everybody who reaches the server run scripts",
         "How clients prove who they are; none lets everybody in on any address";
     FRONTEND_URL, "frontend-url", "http://localhost:3000",
@@ -53,8 +53,8 @@ variables! {
         "Runs that a client may ask for in a time";
     NODE_ENV, "environment", "development", "development, test and production are allowed",
         "production hides the causes of errors from clients";
-    PYTHON_PATH, "python", "python3", "a Python program is allowed",
-        "The Python whose environment is embedded; a venv's python activates that venv";
+    PYTHON_PATH, "python", "", "a Python program is allowed",
+        "The Python whose environment is embedded, by default the one it was built with; a venv's python activates that venv";
     SCRIPTS_PATH, "scripts", "./scripts", "a folder is allowed",
         "Folder of the automation scripts";
     LOGS_PATH, "logs", "./logs", "a folder is allowed",
@@ -78,6 +78,18 @@ variables! {
 
 /// The prefix of the variables that hold one secret each.
 pub(crate) const SECRET_PREFIX: &str = "AUTOMATION_SECRET_";
+
+/// Names that begin like the server's variables and are read by others.
+const OTHERS: [&str; 2] = ["AUTOMATION_SETTING_", "AUTOMATION_LOG_ROOT"];
+
+/// Returns whether a name is one of the server's, or looks like one.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.starts_with("AUTOMATION_") || is_known(name)
+}
+
+fn is_known(name: &str) -> bool {
+    ALL.iter().any(|variable| variable.name == name)
+}
 
 /// Where a value was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +137,20 @@ impl Values {
             .unwrap_or(default)
     }
 
+    /// Returns the names that look like the server's and are nobody's, in order.
+    pub(crate) fn unknown(&self) -> Vec<String> {
+        let is_others = |name: &str| {
+            name.starts_with(SECRET_PREFIX) || OTHERS.iter().any(|other| name.starts_with(other))
+        };
+        let names = self.environment.keys().chain(self.file.keys());
+        let unknown = names.filter(|name| is_ours(name) && !is_known(name) && !is_others(name));
+        unknown
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
     /// Returns the variables that hold one secret each, without their prefix; the environment overrides `.env`.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         let file = self
@@ -169,37 +195,34 @@ pub(crate) fn given_flags(matches: &ArgMatches) -> HashMap<String, String> {
     ALL.iter().filter_map(given).collect()
 }
 
-/// Reads a `.env` file; one that is not there is empty. The process's environment is not touched.
-///
-/// # Errors
-/// A sentence that says after which variable the file can't be read; it shows no values.
-pub(crate) fn read_file(path: &Path) -> Result<HashMap<String, String>, String> {
-    let lines = match dotenvy::from_path_iter(path) {
-        Ok(lines) => lines,
-        Err(error) if error.not_found() => return Ok(HashMap::new()),
-        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
-    };
+/// Returns the environment, and a sentence for each variable of ours that is not UTF-8.
+pub(crate) fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> (HashMap<String, String>, Vec<String>) {
     let mut values = HashMap::new();
-    let mut last = String::from("its beginning");
-    for line in lines {
-        // The error itself would show the line, and with it perhaps a secret.
-        let (name, value) = line.map_err(|_| {
-            format!(
-                "{} has a line after {last} that can't be read",
-                path.display()
-            )
-        })?;
-        last.clone_from(&name);
-        values.insert(name, value);
+    let mut sentences = Vec::new();
+    // A name that is not UTF-8 can be nothing of ours.
+    for (name, value) in
+        variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+    {
+        match value.into_string() {
+            Ok(value) => {
+                values.insert(name, value);
+            }
+            Err(_) if is_ours(&name) => {
+                sentences.push(format!("{name} is not UTF-8 (from the environment)"));
+            }
+            Err(_) => {}
+        }
     }
-    Ok(values)
+    (values, sentences)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, HashSet};
 
-    use super::{ALL, AUTOMATION_PORT, Source, Values, command, read_file};
+    use super::{ALL, AUTOMATION_PORT, Source, Values, command};
 
     fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         pairs
@@ -248,20 +271,20 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_shows_no_values() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(".env");
-        assert_eq!(
-            read_file(&path),
-            Ok(HashMap::new()),
-            "an absent file is empty"
-        );
-        std::fs::write(&path, "A=1\nB=\"hunter2\n").unwrap();
-        let error = read_file(&path).unwrap_err();
-        assert!(
-            error.contains("after A") && !error.contains("hunter2"),
-            "{error}"
-        );
+    fn names_that_are_nobodys_are_told() {
+        let values = Values {
+            environment: map(&[
+                ("AUTOMATION_PROT", "1"),
+                ("AUTOMATION_PORT", "1"),
+                ("AUTOMATION_SECRET_A", "a"),
+                ("AUTOMATION_SETTING_A", "a"),
+                ("AUTOMATION_LOG_ROOT", "a"),
+                ("OTHER", "y"),
+            ]),
+            file: map(&[("AUTOMATION_LGO", "1"), ("AUTOMATION_PROT", "2")]),
+            ..Values::default()
+        };
+        assert_eq!(values.unknown(), ["AUTOMATION_LGO", "AUTOMATION_PROT"]);
     }
 
     #[test]
@@ -276,11 +299,9 @@ mod tests {
 
     #[test]
     fn the_example_file_has_every_variable_with_its_default() {
-        let example = read_file(std::path::Path::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/server/.env.example"
-        )))
-        .unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/server/.env.example");
+        let (example, sentences) = crate::env_file::read(std::path::Path::new(path));
+        assert_eq!(sentences, Vec::<String>::new());
         for variable in ALL {
             let value = example
                 .get(variable.name)

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{Client, Folder};
 
@@ -97,7 +98,7 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
     let stats = client.get("/api/automation/stats").data().clone();
     let told = acknowledged.into_inner().unwrap();
     check_acknowledged(&client, &told);
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.wait(Duration::from_secs(20)).0.code(), Some(0));
 
     let rows = read_rows(&folder.path("automation.db"));

@@ -31,11 +31,12 @@ fn the_curl_lines_work_as_printed() {
     let server = folder.start(|command| {
         command.arg("--scripts").arg(repository_scripts());
     });
+    let (_, port) = server.address().rsplit_once(':').unwrap();
     let commands = curl_commands();
     assert_eq!(commands.len(), 8, "one for each route: {commands:?}");
     for command in commands {
         assert!(command.contains("localhost:3003"), "{command}");
-        let command = command.replace("localhost:3003", server.address());
+        let command = command.replace("localhost:3003", &format!("localhost:{port}"));
         let shell = format!("{command} --silent --show-error --write-out '\\n%{{http_code}}'");
         let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -43,6 +44,11 @@ fn the_curl_lines_work_as_printed() {
         assert!(output.status.success(), "{command}: {error}");
         let (body, status) = text.rsplit_once('\n').unwrap();
         assert_eq!(status, "200", "{command}: {body}");
-        serde_json::from_str::<serde_json::Value>(body).unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let success = body.pointer("/data/success");
+        assert!(
+            success.is_none_or(|success| success == true),
+            "{command}: {body}"
+        );
     }
 }

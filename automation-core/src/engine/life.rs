@@ -13,7 +13,7 @@ use super::Engine;
 use super::gate::Place;
 use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
-use super::verdict::cancelled_by;
+use super::verdict::{bounded, cancelled_by};
 use crate::error::Result;
 use crate::execution::{Completion, Event, Execution, ExecutionId, Reason, TenantId};
 use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost};
@@ -97,8 +97,7 @@ impl Life {
             Err(error) => {
                 let mut completion = self.completion(Status::Failed, Reason::ExecutorError);
                 let text = error.to_string();
-                completion.error =
-                    Some(host.redacted(|redactor| redactor.text(&text).into_owned()));
+                completion.error = Some(host.redacted(|redactor| bounded(&redactor.text(&text))));
                 self.end(completion, self.run.unrecorded()).await?;
                 Err(error.into())
             }

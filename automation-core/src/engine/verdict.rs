@@ -9,6 +9,7 @@ use super::host::{Host, Stop};
 use super::life::Life;
 use crate::execution::{Completion, Reason};
 use crate::executor::{Ending, Failure, Outcome, RawOutput};
+use crate::limits;
 use crate::parser::{Found, ParsedOutput};
 use crate::status::Status;
 
@@ -52,7 +53,7 @@ impl Life {
                 (Some(error), Some(own)) => Some(format!("{own} ({error})")),
                 (error, _) => error,
             };
-            completion.error = error.map(|error| redactor.text(&error).into_owned());
+            completion.error = error.map(|error| bounded(&redactor.text(&error)));
             completion.parsed_output = parsed.value.map(|value| {
                 let mut value = Value::Object(value);
                 redactor.value(&mut value);
@@ -113,6 +114,13 @@ fn own_words(result: &Map<String, Value>) -> Option<&str> {
         .unwrap_or(error)
         .as_str()
         .filter(|words| !words.trim().is_empty())
+}
+
+/// Cuts what is redacted already: a secret that is cut first is not found.
+pub(super) fn bounded(error: &str) -> String {
+    let end = error.floor_char_boundary(limits::ERROR_BYTES_MAX);
+    let more = if end < error.len() { "..." } else { "" };
+    format!("{}{more}", &error[..end])
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -77,3 +77,26 @@ async fn a_secret_at_the_cut_of_a_long_line_is_masked_too() {
             .ends_with("x***")
     );
 }
+
+#[tokio::test]
+async fn a_secret_at_the_cut_of_a_long_reason_is_masked_too() {
+    let storage = memory();
+    let executor = FnExecutor::new(|invocation: Invocation| async move {
+        let token = invocation.host.secret("api_token").unwrap();
+        let message = format!("{}{}{}", "x".repeat(4091), token.expose(), "y".repeat(9));
+        let mut outcome = printing("");
+        outcome.ending = Ending::Failed(Failure::new(Reason::Exception, message));
+        outcome
+    });
+    let secrets = Secrets::new().with("API_TOKEN", Secret::new("token-8765"));
+    let automation = builder(executor, &storage)
+        .secrets(secrets)
+        .build()
+        .unwrap();
+    let execution = automation
+        .manual(ManualRequest::new("plain.py"))
+        .await
+        .unwrap();
+    let expected = format!("{}***yy...", "x".repeat(4091));
+    assert_eq!(execution.error.as_deref(), Some(expected.as_str()));
+}

@@ -50,35 +50,40 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
         automation,
         config: Arc::clone(&config),
     };
-    Router::new()
-        .route(
-            "/api/automation/execute",
-            limited(post(execute::execute), limiter.as_ref()),
-        )
-        .route(
-            "/api/automation/manual",
-            limited(post(manual::manual), limiter.as_ref()),
-        )
-        .route(
-            "/api/automation/test",
-            limited(post(test::test), limiter.as_ref()),
-        )
-        .route("/api/automation/logs/{ticket_id}", get(logs::logs))
-        .route("/api/automation/stats", get(stats::stats))
-        .route("/api/automation/scripts", get(scripts::scripts))
-        .route(
+    let limited = |routes: MethodRouter<Shared>| limited(routes, limiter.as_ref());
+    [
+        ("/api/automation/execute", limited(post(execute::execute))),
+        ("/api/automation/manual", limited(post(manual::manual))),
+        ("/api/automation/test", limited(post(test::test))),
+        ("/api/automation/logs/{ticket_id}", get(logs::logs)),
+        ("/api/automation/stats", get(stats::stats)),
+        ("/api/automation/scripts", get(scripts::scripts)),
+        (
             "/api/automation/python/check",
             get(python_check::python_check),
-        )
-        .route("/api/health", get(health::health))
-        .route("/health", get(health::health))
-        .fallback(route_not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(shared)
-        .layer(CatchPanicLayer::custom(caught))
-        .layer(cors(&config))
-        .layer(from_fn_with_state(Arc::clone(&config), guard::guard))
-        .layer(from_fn_with_state(config, answer::finish))
+        ),
+        ("/api/health", get(health::health)),
+        ("/health", get(health::health)),
+    ]
+    .into_iter()
+    .fold(Router::new(), with_route)
+    .fallback(route_not_found)
+    .method_not_allowed_fallback(method_not_allowed)
+    .with_state(shared)
+    .layer(CatchPanicLayer::custom(caught))
+    .layer(cors(&config))
+    .layer(from_fn_with_state(Arc::clone(&config), guard::guard))
+    .layer(from_fn_with_state(config, answer::finish))
+}
+
+/// Adds a route; some clients end its path with a slash.
+fn with_route(
+    router: Router<Shared>,
+    (path, routes): (&str, MethodRouter<Shared>),
+) -> Router<Shared> {
+    router
+        .route(&format!("{path}/"), routes.clone())
+        .route(path, routes)
 }
 
 fn limited(

@@ -19,6 +19,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+pub(crate) const JSON: &str = "application/json; charset=utf-8";
 pub(crate) const FRONTEND: &str = "http://localhost:3000";
 
 pub(crate) const DISK: &str = r#"# /// script
@@ -229,7 +230,7 @@ impl Answer {
             );
         }
         assert!(body["errors"].is_array(), "{body}");
-        assert_eq!(self.header("content-type"), Some("application/json"));
+        assert_eq!(self.header("content-type"), Some(JSON));
         assert_eq!(self.header("x-request-id"), body["request_id"].as_str());
         body
     }

@@ -48,6 +48,7 @@ fn inject(orders: &Receiver<Order>) {
                 if run.has_ended() || !done.insert(ident) {
                     continue;
                 }
+                run.note_interruption();
                 ffi::raise_in_thread(ident, &exception);
                 for thread in run.threads() {
                     ffi::raise_in_thread(thread, &exception);

@@ -9,7 +9,7 @@ use automation_core::{Problem, Reason};
 use pyo3::exceptions::{PyNameError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCFunction, PyDict, PyFloat, PyFunction, PyInt, PyModule, PyString, PyType};
 use serde_json::Value;
 
 use super::code::CodeCache;
@@ -54,8 +54,6 @@ pub(super) fn perform(
     run: &Arc<Run>,
     clock: &mut CpuClock,
 ) -> Option<(Reply, Outcome)> {
-    let ident = ffi::thread_ident();
-    ffi::clear_raised(py, ident);
     if !run.start() {
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
@@ -66,8 +64,13 @@ pub(super) fn perform(
         ffi::exit_child(verdict.exit_code.unwrap_or(1));
     }
     let cut = run.end();
-    ffi::clear_raised(py, ident);
+    run.meet_interruption(py);
+    if cut.is_some() {
+        // The first time it may have been cut short itself.
+        stop_tracing(py, Glue::get(py));
+    }
     drop(bound);
+    // What threads that go on made since.
     run.release_objects(py);
     let reply = run.claim()?;
     let ending = cut.map_or(verdict.ending, |cut| run.cut_ending(cut));
@@ -123,7 +126,11 @@ fn call_run<'py>(
         PyNameError::new_err("the script has entry = \"run\" and defines no function run")
     })?;
     let parameters = convert::object_to_python(py, &run.invocation.parameters)?;
-    function.call((Context::shared(py)?,), Some(&parameters))
+    ffi::call(
+        &function,
+        &(Context::shared(py)?,).into_pyobject(py)?,
+        Some(&parameters),
+    )
 }
 
 fn completed(returned: Option<Bound<'_, PyAny>>) -> Verdict {
@@ -154,7 +161,10 @@ fn judge(py: Python<'_>, run: &Run, error: PyErr) -> Verdict {
     let path = script.path().to_string_lossy();
     let error = error.into_value(py);
     let report = Glue::get(py).report.bind(py);
-    let show = || report.call1((&error, &path, &**script.source()));
+    let show = || {
+        let arguments = (&error, &path, &**script.source()).into_pyobject(py)?;
+        ffi::call(report, &arguments, None)
+    };
     // A deadline may strike while the traceback is written: once more then, since it says where the script was.
     let sentence = match show() {
         Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => show(),
@@ -189,15 +199,19 @@ fn exit_code(py: Python<'_>, error: &PyErr) -> i32 {
     1
 }
 
-/// Ends what the script left: exit functions, buffers of its own, its namespace. Errors have nobody to go to.
+/// Ends what the script left: threads that are no daemons, exit functions, buffers of its own, its namespace. Errors have nobody to go to.
 fn clean_up(py: Python<'_>, run: &Run) {
     let glue = Glue::get(py);
+    if !run.threads().is_empty() {
+        let _ = ffi::call0(glue.join_threads.bind(py));
+    }
     if run.objects.lock().exit_functions.is_some() {
-        let _ = glue.call_exit_functions.bind(py).call0();
+        let _ = ffi::call0(glue.call_exit_functions.bind(py));
     }
     for slot in [Slot::Stdout, Slot::Stderr] {
         if let Some(stream) = run.slot(py, slot) {
-            let _ = stream.bind(py).call_method0(intern!(py, "flush"));
+            let flush = stream.bind(py).getattr(intern!(py, "flush"));
+            let _ = flush.and_then(|flush| ffi::call0(&flush));
         }
     }
     stop_tracing(py, glue);
@@ -205,11 +219,68 @@ fn clean_up(py: Python<'_>, run: &Run) {
     if run.threads().is_empty()
         && let Some(module) = run.module(py)
     {
-        clear(&module.dict());
+        empty(&module.dict());
+    }
+    run.release_objects(py);
+}
+
+/// Empties a namespace. What ends with it may still print: in this run, and with the functions and classes that its
+/// finalisers use.
+fn empty(namespace: &Bound<'_, PyDict>) {
+    let finalised = defines_finaliser(namespace);
+    release_values(namespace);
+    if finalised {
+        collect_garbage(namespace.py());
+    }
+    clear(namespace);
+    if finalised {
+        collect_garbage(namespace.py());
     }
 }
 
-/// Empties a namespace. What ends with it may still print.
+/// Returns whether a class of the namespace has a `__del__`: only then is it worth looking for garbage, which takes
+/// milliseconds.
+fn defines_finaliser(namespace: &Bound<'_, PyDict>) -> bool {
+    let py = namespace.py();
+    namespace.values().iter().any(|value| {
+        value.is_instance_of::<PyType>()
+            && value
+                .getattr(intern!(py, "__dict__"))
+                .and_then(|attributes| attributes.contains(intern!(py, "__del__")))
+                .unwrap_or(false)
+    })
+}
+
+/// Releases what functions and classes are used on, last made first.
+fn release_values(namespace: &Bound<'_, PyDict>) {
+    for name in namespace.keys().iter().rev() {
+        if let Ok(Some(value)) = namespace.get_item(&name)
+            && !is_used_by_finalisers(&value)
+        {
+            let _ = namespace.del_item(&name);
+        }
+    }
+}
+
+fn is_used_by_finalisers(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_instance_of::<PyString>()
+        || value.is_instance_of::<PyModule>()
+        || value.is_instance_of::<PyFunction>()
+        || value.is_instance_of::<PyCFunction>()
+        || value.is_instance_of::<PyType>()
+        || value.is_instance_of::<PyInt>()
+        || value.is_instance_of::<PyFloat>()
+}
+
+fn collect_garbage(py: Python<'_>) {
+    let collect = py
+        .import(intern!(py, "gc"))
+        .and_then(|gc| gc.getattr(intern!(py, "collect")));
+    let _ = collect.and_then(|collect| ffi::call0(&collect));
+}
+
+/// Drops all that is left in a namespace.
 fn clear(namespace: &Bound<'_, PyDict>) {
     if cfg!(Py_3_10) {
         namespace.clear();

@@ -18,7 +18,7 @@ use super::perform::{panicked, perform};
 use super::turns::{State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Answer, Cut, LateBytes, Reply, Run};
+use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -130,11 +130,9 @@ impl Pool {
 
     /// Gives a worker that runs `run` up: answers for it, and starts another in its place.
     pub(super) fn abandon(self: &Arc<Self>, worker: &Arc<Worker>, run: &Arc<Run>, cut: Cut) {
-        let Some(reply) = run.claim() else { return };
-        let mut outcome = run.outcome(run.abandoned_ending(cut));
-        outcome.still_running = true;
-        outcome.output.interrupted = true;
         let mut state = self.lock();
+        // Under the lock, without which the worker takes no other run.
+        let Some(reply) = run.claim() else { return };
         worker.abandoned.store(true, Ordering::Release);
         state.workers.retain(|other| !Arc::ptr_eq(other, worker));
         state.quarantined += 1;
@@ -149,6 +147,9 @@ impl Pool {
         };
         let quarantined = state.quarantined;
         drop(state);
+        let mut outcome = run.outcome(run.abandoned_ending(cut));
+        outcome.still_running = true;
+        outcome.output.interrupted = true;
         let script = run.invocation.script.name();
         tracing::warn!(
             script,
@@ -211,6 +212,12 @@ impl Pool {
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
         Python::attach(|py| {
             let ident = ffi::thread_ident();
+            if let Err(error) = Glue::get(py)
+                .function(py, "adopt_worker")
+                .and_then(|adopt| adopt.call0())
+            {
+                tracing::error!(%error, "threads that scripts start are daemons");
+            }
             let mut clock = CpuClock::default();
             while let Some(run) = self.next(py, worker, ident, &mut clock) {
                 self.run(py, worker, &run, &mut clock);
@@ -230,6 +237,7 @@ impl Pool {
             Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),
             Err(panic) => {
                 run.end();
+                run.meet_interruption(py);
                 let error = panicked(&*panic);
                 tracing::error!(%error, script = run.invocation.script.name(), "a run panicked");
                 run.claim().map(|reply| (reply, Err(error)))
@@ -279,7 +287,7 @@ impl Pool {
             if let Some(run) = state.take(worker, ident) {
                 return Some(run);
             }
-            if state.closed {
+            if state.closed || worker.abandoned.load(Ordering::Acquire) {
                 return None;
             }
             state.idle.push(Arc::clone(worker));

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -77,8 +77,11 @@ impl State {
         self.workers.iter().filter(busy).count()
     }
 
-    /// Takes the next run, if it is the worker's turn.
+    /// Takes the next run, if it is the worker's turn. An abandoned worker never has one.
     pub(super) fn take(&mut self, worker: &Worker, ident: ThreadIdent) -> Option<Arc<Run>> {
+        if worker.abandoned.load(Ordering::Acquire) {
+            return None;
+        }
         let Some(run) = self.queue.front() else {
             if self.drainer == Some(worker.id) {
                 self.drainer = None;

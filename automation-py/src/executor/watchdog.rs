@@ -114,8 +114,7 @@ impl Watchdog {
                 });
             }
         }
-        self.cuts
-            .retain(|cut| !cut.run.has_ended() && cut.interruptions < REPEATS_MAX);
+        self.cuts.retain(|cut| !cut.is_over());
         for cut in &mut self.cuts {
             wake_at(cut.act(now, &self.pool, &self.injector));
         }
@@ -124,6 +123,11 @@ impl Watchdog {
 }
 
 impl CutRun {
+    /// Whether nothing is left to do. A grace may be longer than all the interruptions take.
+    fn is_over(&self) -> bool {
+        self.run.has_ended() || (self.abandoned && self.interruptions >= REPEATS_MAX)
+    }
+
     /// Interrupts the run again, and gives its thread up when the grace is over. Returns when to act again.
     fn act(&mut self, now: Instant, pool: &Arc<Pool>, injector: &Injector) -> Instant {
         if now >= self.next {

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, hooks, main_module, streams, sys_view};
+use super::{environ, hooks, main_module, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
@@ -23,6 +23,8 @@ pub(crate) struct Glue {
     pub(super) restore_main: Py<PyAny>,
     /// `sys.modules`.
     pub(super) modules: Py<PyDict>,
+    pub(crate) meet_interruption: Py<PyAny>,
+    pub(crate) join_threads: Py<PyAny>,
     pub(crate) builtins: Py<PyAny>,
     pub(crate) compile: Py<PyAny>,
     pub(crate) gettrace: Py<PyAny>,
@@ -56,6 +58,8 @@ impl Glue {
             restore_main: find("restore_main")?,
             modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
             call_exit_functions: find("call_exit_functions")?,
+            meet_interruption: find("meet_interruption")?,
+            join_threads: find("join_threads")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),
             getprofile: sys.getattr("getprofile")?.unbind(),
@@ -125,6 +129,9 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         wrap_pyfunction!(main_module::mark_forked, &module)?,
         wrap_pyfunction!(main_module::at_exit, &module)?,
         wrap_pyfunction!(main_module::exit_functions, &module)?,
+        wrap_pyfunction!(threads::interrupt_this_thread, &module)?,
+        wrap_pyfunction!(threads::run_threads, &module)?,
+        wrap_pyfunction!(threads::wait_for_threads, &module)?,
     ] {
         module.add_function(function)?;
     }

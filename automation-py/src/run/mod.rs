@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, ExecutorError, Failure, Invocation, Outcome, RunEvent};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
@@ -41,7 +41,7 @@ use self::phase::Phase;
 use self::progress::ProgressLines;
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
-use crate::ffi::ThreadIdent;
+use crate::ffi::{self, ThreadIdent};
 
 /// What an executor answers.
 pub(crate) type Answer = Result<Outcome, ExecutorError>;
@@ -54,12 +54,15 @@ pub(crate) struct Run {
     handed_over: Instant,
     phase: Phase,
     cancel_requested: AtomicBool,
+    /// Whether an interruption was raised in any of its threads.
+    interrupted: AtomicBool,
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
     pub(crate) objects: Mutex<Objects>,
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
+    thread_ended: Condvar,
     reply: Mutex<Option<Reply>>,
 }
 
@@ -76,11 +79,13 @@ impl Run {
             handed_over: Instant::now(),
             phase: Phase::default(),
             cancel_requested: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             stdout: Sink::new(late),
             stderr: Sink::new(late),
             progress: Mutex::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
+            thread_ended: Condvar::new(),
             reply: Mutex::new(Some(Reply(sender))),
         };
         (Arc::new(run), receiver)
@@ -141,6 +146,20 @@ impl Run {
     /// Returns the living threads that the script started.
     pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
         self.threads.lock().clone()
+    }
+
+    /// Notes that an interruption is raised in its threads. Called with the GIL held.
+    pub(crate) fn note_interruption(&self) {
+        self.interrupted.store(true, Ordering::Release);
+    }
+
+    /// Meets an interruption that may still wait in the calling thread, so that it strikes nobody else. Called when
+    /// no further one can be raised in it.
+    pub(crate) fn meet_interruption(&self, py: Python<'_>) {
+        if self.interrupted.load(Ordering::Acquire) {
+            // One that waits strikes the function before it can catch anything, and is met as well.
+            let _ = ffi::call0(Glue::get(py).meet_interruption.bind(py));
+        }
     }
 
     /// Writes to standard output. Returns progress lines that are complete now.

@@ -1,13 +1,15 @@
 //! Threads that scripts start belong to the run that started them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{Bound as BoundToRun, Run, current};
-use crate::ffi;
+use super::{Bound as BoundToRun, Run, current, with_current};
+use crate::ffi::{self, ThreadIdent};
+use crate::module::RunInterrupted;
 
 /// Stands for one of the functions that start a thread.
 #[pyclass(frozen, module = "automation._automation")]
@@ -50,6 +52,33 @@ impl ThreadStart {
     }
 }
 
+/// Raises the interruption in the calling thread.
+#[pyfunction]
+pub(super) fn interrupt_this_thread(py: Python<'_>) {
+    ffi::raise_in_thread(ffi::thread_ident(), &py.get_type::<RunInterrupted>());
+}
+
+/// Time for which a wait for threads lasts at most: no interruption strikes in it.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// Returns the living threads of this thread's run.
+#[pyfunction]
+pub(super) fn run_threads() -> Vec<ThreadIdent> {
+    with_current(|run| run.map(|run| run.threads()).unwrap_or_default())
+}
+
+/// Waits until one of `count` threads of this thread's run ends, or a moment has passed.
+#[pyfunction]
+pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
+    let Some(run) = current() else { return };
+    py.detach(|| {
+        let mut threads = run.threads.lock();
+        if threads.len() >= count {
+            run.thread_ended.wait_for(&mut threads, WAIT);
+        }
+    });
+}
+
 /// A thread's function together with the run that it belongs to.
 #[pyclass(frozen, module = "automation._automation")]
 struct Carried {
@@ -70,7 +99,7 @@ impl Carried {
         let _registered = Registered::new(py, &self.run);
         let function = self.function.bind(py);
         // Reported here, while the thread still belongs to its run.
-        if let Err(error) = function.call(arguments, keywords)
+        if let Err(error) = ffi::call(function, arguments, keywords)
             && !error.is_instance_of::<PySystemExit>(py)
         {
             error.write_unraisable(py, Some(function));
@@ -98,7 +127,7 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let ident = ffi::thread_ident();
         self.run.threads.lock().retain(|thread| *thread != ident);
-        // Nothing is raised in this thread any more, and what waits must not reach whoever calls us.
-        ffi::clear_raised(self.py, ident);
+        self.run.thread_ended.notify_all();
+        self.run.meet_interruption(self.py);
     }
 }

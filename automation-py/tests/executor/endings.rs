@@ -175,10 +175,11 @@ async fn times_and_usage_are_measured() {
     assert!((10_000..190_000).contains(&cpu), "{cpu}");
 }
 
+/// A long message is cut once it is free of secrets, which are not known here.
 #[tokio::test]
-async fn a_long_message_is_cut_and_one_that_is_no_text_is_kept() {
+async fn a_message_is_whole_and_one_that_is_no_text_is_kept() {
     let outcome = run("raise ValueError('x' * 1_000_000)").await;
-    assert_eq!(failure(&outcome).1.len(), 4096 + 3);
+    assert_eq!(failure(&outcome).1.len(), "ValueError: ".len() + 1_000_000);
     let outcome = run("raise ValueError('\\udc80')").await;
     assert_eq!(failure(&outcome).1, "ValueError: \\udc80");
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use automation_core::Reason;
 use automation_core::executor::{Ending, Executor, ExecutorError, Outcome};
 use automation_py::PythonExecutor;
+use pyo3::prelude::*;
 
 use crate::support::{Case, executor, failure};
 
@@ -39,6 +40,9 @@ async fn python_code_ends_at_its_deadline() {
         "import atexit\nprint('before')\n@atexit.register\ndef f():\n    while True: pass\n",
         "import sys\nprint('before')\nclass Out:\n    def write(self, t): pass\n    def flush(self):\n        while True: pass\nsys.stderr = Out()\n",
         "import threading\nprint('before')\ndef f():\n    while True: pass\nt = threading.Thread(target=f)\nt.start(); t.join()\n",
+        "import sys\nprint('before')\nclass Out:\n    def write(self, t): pass\n    def flush(self): pass\n    def __del__(self):\n        while True: pass\nsys.stderr = Out()\n",
+        "import threading\nprint('before')\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()\n",
+        "import threading, time\nprint('before')\nthreading.Thread(target=time.sleep, args=(1,)).start()\n",
     ] {
         let outcome = timed_out(&executor, source).await;
         assert!(!outcome.still_running, "{source}");
@@ -87,6 +91,64 @@ async fn what_waits_in_c_is_abandoned_and_replaced() {
     let health = executor.health().await;
     assert_eq!((health.quarantined_threads, health.workers), (0, 1));
     still_works(&executor).await;
+}
+
+/// Traced code looks for an interruption at every line, and is where one that was only half taken back shows.
+const TRACED: &std::ffi::CStr =
+    c"import sys\ndef f():\n    return 1\nsys.settrace(lambda *a: None)\nf()\nsys.settrace(None)\nprint('traced')\n";
+
+#[tokio::test]
+async fn no_interruption_outlives_its_run() {
+    let executor = executor();
+    let spinning = [
+        "while True: pass\n",
+        "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()\nf()\n",
+        "import time\nwhile True: time.sleep(0.02)\n",
+    ];
+    for source in ["print('not cut')\n"].iter().chain(&spinning) {
+        let _ = Case::new(source).within(SHORT).run(&executor).await;
+        let traced = Case::new(TRACED.to_str().unwrap()).within(SHORT * 20);
+        let outcome = traced.run(&executor).await;
+        assert_eq!(outcome.output.stdout.text, "traced\n", "{source}");
+        Python::attach(|py| py.run(TRACED, None, None)).unwrap();
+    }
+}
+
+/// A script that ends in the very moment in which it is abandoned: its thread takes no other run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_after_an_abandoned_one_keeps_its_deadline() {
+    let executor = PythonExecutor::builder()
+        .workers(1)
+        .grace(Duration::from_millis(30))
+        .build()
+        .unwrap();
+    for turn in 0..60 {
+        // A long output takes its time to be decoded.
+        let source = format!(
+            "import sys, time\nend = time.perf_counter() + {}\nsys.stdout.write('\\u00e9 ' * 400000)\n\
+             while True:\n    try:\n        while time.perf_counter() < end: time.sleep(0.0001)\n        break\n\
+             \x20   except BaseException: pass\n",
+            0.0595 + f64::from(turn % 20) * 0.0003
+        );
+        let first = Case::new(&source).within(Duration::from_millis(30));
+        let next = Case::new("while True: pass\n").within(Duration::from_millis(30));
+        let both = async { tokio::join!(first.run(&executor), next.run(&executor)) };
+        let (_, next) = tokio::time::timeout(Duration::from_secs(5), both)
+            .await
+            .expect("the next run has a deadline");
+        assert_eq!(failure(&next).0, Reason::Timeout);
+    }
+}
+
+#[tokio::test]
+async fn a_long_grace_ends_too() {
+    let executor = PythonExecutor::builder()
+        .grace(Duration::from_millis(6500))
+        .build()
+        .unwrap();
+    let outcome = timed_out(&executor, "import time\ntime.sleep(8)\n").await;
+    assert!(outcome.still_running);
+    assert!(outcome.duration < Duration::from_secs(7), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -126,3 +126,42 @@ async fn a_replaced_module_does_not_end_the_isolation() {
     let outcome = Case::new(source).run(&executor).await;
     assert_eq!(outcome.output.stdout.text, "True True\n", "{outcome:?}");
 }
+
+#[tokio::test]
+async fn finalisers_find_the_names_that_they_need() {
+    let source = r#"
+import os
+PREFIX = 'end of'
+def shown(value): return f'{PREFIX} {value.name}{os.sep}'
+class Value:
+    def __init__(self, name): self.name = name
+    def __del__(self): print(shown(self))
+first, second = Value('first'), Value('second')
+"#;
+    assert_eq!(stdout(source).await, "end of second/\nend of first/\n");
+}
+
+#[tokio::test]
+async fn garbage_ends_with_its_run() {
+    let executor = executor();
+    let source = r#"
+def say(name): print(name)
+class Node:
+    def __init__(self, name): self.me, self.name = self, name
+    def __del__(self): say(self.name)
+class Keeper:
+    def __del__(self): print('kept')
+Keeper.kept = Keeper()
+Node('early')
+late = Node('late')
+"#;
+    let outcome = Case::new(source).run(&executor).await;
+    let mut lines: Vec<_> = outcome.output.stdout.text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["early", "kept", "late"], "{outcome:?}");
+    let next = Case::new("import gc\nprint(gc.collect() >= 0)")
+        .run(&executor)
+        .await;
+    assert_eq!(next.output.stdout.text, "True\n");
+    assert_eq!(next.output.stderr.text, "");
+}

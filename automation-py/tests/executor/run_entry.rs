@@ -54,7 +54,7 @@ async fn what_json_does_not_have_is_refused_with_its_place() {
         ("'\\ud800'", "the result: lone surrogate"),
         ("'a\\0'", "the result: character U+0000"),
         ("x", "the result: nested deeper than 32 levels"),
-        ("[0] * 10001", "the result: more than 10000 items"),
+        ("[0] * 10001", "the result: more than 10000 values and keys"),
         ("'x' * 300000", "the result: longer than 262144 bytes"),
     ] {
         let body = format!("def run(ctx):\n    x = []\n    x.append(x)\n    return {expression}\n");
@@ -85,4 +85,18 @@ async fn failures_are_those_of_any_script() {
         failure(&outcome).1,
         "NameError: the script has entry = \"run\" and defines no function run"
     );
+}
+
+/// Lists that hold one list often are small in Python and endless as JSON.
+#[tokio::test]
+async fn a_result_is_read_within_the_limits_of_json() {
+    let shared = "def run(ctx):\n    value = 'x' * 10\n    for _ in range(8): value = [value] * 1000\n    return value\n";
+    let long = "def run(ctx):\n    return ['x' * 200000] * 5000\n";
+    for (body, problem) in [(shared, "more than 10000 values"), (long, "262144 bytes")] {
+        let outcome = run(body, json!({})).await;
+        let (reason, message) = failure(&outcome);
+        assert_eq!(reason, Reason::InvalidOutput);
+        assert!(message.contains(problem), "{message}");
+        assert!(outcome.duration < std::time::Duration::from_secs(2));
+    }
 }

@@ -152,3 +152,30 @@ threading.Thread(target=late, daemon=True).start()
     assert_eq!(outcome.output.stdout.text, "the run has ended\n");
     assert!(host.events.lock().is_empty());
 }
+
+#[tokio::test]
+async fn threads_that_are_no_daemons_are_waited_for() {
+    let source = r#"
+import atexit, threading, time
+from concurrent.futures import ThreadPoolExecutor
+atexit.register(print, 'at exit')
+def late(name):
+    time.sleep(0.05)
+    print(name, threading.current_thread().daemon)
+def parent():
+    time.sleep(0.05)
+    threading.Thread(target=late, args=('child',)).start()
+threading.Thread(target=parent).start()
+pool = ThreadPoolExecutor(1)
+pool.submit(late, 'pool')
+pool.submit(late, 'pool')
+print('end', threading.current_thread().daemon)
+"#;
+    let mut lines: Vec<_> = stdout(source).await.lines().map(str::to_owned).collect();
+    assert_eq!(lines.pop().as_deref(), Some("at exit"));
+    lines.sort();
+    assert_eq!(
+        lines,
+        ["child False", "end False", "pool False", "pool False"]
+    );
+}

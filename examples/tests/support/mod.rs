@@ -8,9 +8,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -52,6 +53,24 @@ impl Folder {
         if let Some(python) = python() {
             command.env("PYTHON_PATH", python);
         }
+        command
+    }
+
+    /// Returns the server's command behind a limit of open files, given as `ulimit` takes it.
+    pub(crate) fn with_open_files(&self, limits: &str) -> Command {
+        let plain = self.command();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{limits} && exec \"$0\"")])
+            .arg(plain.get_program())
+            .current_dir(self.0.path())
+            .env_clear()
+            .envs(
+                plain
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .stdout(Stdio::piped());
         command
     }
 
@@ -117,20 +136,21 @@ impl Server {
         self.base.trim_start_matches("http://")
     }
 
-    /// Sends a signal by its name, for instance `TERM`.
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args(["-s", name, &pid])
-            .status()
-            .unwrap();
-        assert!(status.success());
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Ends the process as a power cut would: nothing of it runs any more.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Takes the log that nobody reads, of a server whose stderr is a pipe.
+    pub(crate) fn take_stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("stderr is a pipe")
     }
 
     /// Waits for the end; returns how it ended and the rest of what it printed.
