@@ -189,6 +189,8 @@ words!(
         Progress = "progress",
         /// An entry of the script's journal, durable before the script went on.
         Journal = "journal",
+        /// A script that could not be stopped has ended after all; its row stays as it is (promise P3).
+        LateEnd = "late_end",
     }
 );
 

@@ -245,6 +245,25 @@ impl Host {
         self.flush.notify_one();
     }
 
+    /// Records that a run which was answered for has ended, when its row is long terminal.
+    fn record_late_end(&self) {
+        let after_ms = self
+            .started
+            .get()
+            .map(|started| started.elapsed().as_millis());
+        let after_ms = after_ms.and_then(|ms| u64::try_from(ms).ok());
+        let Some(event) = self.event(EventKind::LateEnd, json!({ "after_ms": after_ms })) else {
+            return;
+        };
+        let storage = Arc::clone(&self.storage);
+        drop(self.runtime.spawn(async move {
+            let id = event.execution_id;
+            if let Some(Err(error)) = storage.commit(vec![Write::Append(event)]).await.pop() {
+                tracing::warn!(execution = %id, %error, "a late end is not recorded");
+            }
+        }));
+    }
+
     /// Makes the next event; `None` when the run has had as many of its sort as it may.
     fn event(&self, kind: EventKind, data: Value) -> Option<Event> {
         let seq = self.numbers.lock().next(kind == EventKind::Journal)?;
@@ -306,6 +325,7 @@ impl RunHost for Host {
 
     fn emit(&self, event: RunEvent) {
         let (kind, data) = match event {
+            RunEvent::LateEnd => return self.record_late_end(),
             RunEvent::Log { text } => (EventKind::Log, json!({ "text": self.text(&text) })),
             RunEvent::Progress { fraction, text } => {
                 let fraction = if fraction.is_nan() {
@@ -319,7 +339,12 @@ impl RunHost for Host {
                 )
             }
         };
-        match self.event(kind, data).filter(|_| !self.is_closed()) {
+        let event = if self.is_closed() {
+            None
+        } else {
+            self.event(kind, data)
+        };
+        match event {
             Some(event) => self.keep(event),
             None => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);

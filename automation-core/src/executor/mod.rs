@@ -175,6 +175,8 @@ pub enum RunEvent {
         /// What it is doing.
         text: String,
     },
+    /// The script, that could not be stopped and was answered for as still running, has ended after all.
+    LateEnd,
 }
 
 /// Asks a run to end. Clones share one state.

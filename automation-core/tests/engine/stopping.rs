@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use automation_core::executor::{Ending, Failure, FnExecutor, Outcome};
-use automation_core::{Error, ErrorKind, ExecutionId, ManualRequest, Reason, StatsQuery, Status};
+use automation_core::executor::{Ending, Failure, FnExecutor, Invocation, Outcome, RunEvent};
+use automation_core::{
+    Error, ErrorKind, EventKind, ExecutionId, ManualRequest, Page, Reason, StatsQuery, Status,
+    TenantId,
+};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -211,4 +214,44 @@ async fn p6_what_could_not_be_stopped_is_never_called_cancelled() {
         };
         assert_eq!(execution.reason, Some(reason));
     }
+}
+
+#[tokio::test]
+async fn p3_a_late_end_is_an_event_and_leaves_the_row_alone() {
+    let storage = memory();
+    let release = Arc::new(Notify::new());
+    let ends = Arc::clone(&release);
+    let executor = FnExecutor::new(move |invocation: Invocation| {
+        let (host, ends) = (Arc::clone(&invocation.host), Arc::clone(&ends));
+        tokio::spawn(async move {
+            ends.notified().await;
+            host.emit(RunEvent::Log {
+                text: "too late".to_owned(),
+            });
+            host.emit(RunEvent::LateEnd);
+        });
+        let mut outcome = Outcome::new(Ending::Failed(Failure::new(Reason::Timeout, "timed out")));
+        outcome.still_running = true;
+        async { outcome }
+    });
+    let automation = builder(executor, &storage).build().unwrap();
+    let execution = automation
+        .manual(ManualRequest::new("plain.py"))
+        .await
+        .unwrap();
+    release.notify_one();
+    let event = until(async || {
+        let events = storage
+            .events(&TenantId::default(), execution.id, &Page::default())
+            .await;
+        events.unwrap().items.pop()
+    })
+    .await;
+    assert_eq!(
+        (event.kind, event.seq),
+        (EventKind::LateEnd, 1),
+        "the late line is dropped"
+    );
+    assert!(event.data["after_ms"].is_u64());
+    assert_eq!(automation.get(execution.id).await.unwrap(), execution);
 }

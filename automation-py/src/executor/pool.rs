@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use automation_core::executor::ExecutorError;
+use automation_core::executor::{ExecutorError, RunEvent};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use pyo3::prelude::*;
 use tokio::sync::Notify;
@@ -222,6 +222,7 @@ impl Pool {
             while let Some(run) = self.next(py, worker, ident, &mut clock) {
                 self.run(py, worker, &run, &mut clock);
                 if worker.abandoned.load(Ordering::Acquire) {
+                    py.detach(|| run.invocation.host.emit(RunEvent::LateEnd));
                     break;
                 }
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
-use automation_core::executor::{Ending, Executor, ExecutorError, Outcome};
+use automation_core::executor::{Ending, Executor, ExecutorError, Outcome, RunEvent};
 use automation_py::PythonExecutor;
 use pyo3::prelude::*;
 
@@ -76,8 +76,11 @@ async fn what_waits_in_c_is_abandoned_and_replaced() {
         .build()
         .unwrap();
     let source = "import time\nprint('before')\ntime.sleep(1)\nprint('after')\n";
-    let outcome = timed_out(&executor, source).await;
+    let case = Case::new(source).within(SHORT);
+    let host = Arc::clone(&case.host);
+    let outcome = case.run(&executor).await;
     assert!(outcome.still_running);
+    assert_eq!(*host.events.lock(), [], "it has not ended");
     assert_eq!(outcome.output.stdout.text, "before\n");
     assert!(outcome.duration < Duration::from_millis(600), "{outcome:?}");
     still_works(&executor).await;
@@ -90,6 +93,7 @@ async fn what_waits_in_c_is_abandoned_and_replaced() {
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let health = executor.health().await;
     assert_eq!((health.quarantined_threads, health.workers), (0, 1));
+    assert_eq!(*host.events.lock(), [RunEvent::LateEnd]);
     still_works(&executor).await;
 }
 
