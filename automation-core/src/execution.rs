@@ -189,6 +189,10 @@ words!(
         Progress = "progress",
         /// An entry of the script's journal, durable before the script went on.
         Journal = "journal",
+        /// Something that the script did to the world outside its own memory.
+        Effect = "effect",
+        /// Something that the script changed for the whole process, and that could not be undone.
+        Contamination = "contamination",
         /// A script that could not be stopped has ended after all; its row stays as it is (promise P3).
         LateEnd = "late_end",
     }
@@ -241,7 +245,39 @@ pub struct ResourceUsage {
     pub cpu_us: Option<u64>,
     /// Largest memory use in bytes.
     pub memory_peak_bytes: Option<u64>,
+    /// Programs that it started.
+    pub children: Option<u32>,
+    /// Threads that it started.
+    pub threads: Option<u32>,
 }
+
+words!(
+    /// What a script can do to the world outside its own memory. Recorded a run; a script's `deny` forbids some.
+    Effect {
+        /// Start a program.
+        Subprocess = "subprocess",
+        /// Connect or send to another host or program.
+        Network = "network",
+        /// Open a file for writing, or rename or remove one.
+        Write = "write",
+        /// Call foreign code (`ctypes`, extension modules loaded from other places).
+        Native = "native",
+    }
+);
+
+words!(
+    /// Why a script's version no longer runs inside this process.
+    Concern {
+        /// A run could not be stopped.
+        Abandoned = "abandoned",
+        /// A run ended the whole process.
+        Crashed = "crashed",
+        /// A run changed the process for all others, and that could not be undone.
+        Contaminated = "contaminated",
+        /// A run met its memory limit where the interpreter may not survive that.
+        MemoryLimit = "memory_limit",
+    }
+);
 
 /// One recorded run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -447,6 +483,8 @@ impl Completion {
             usage: ResourceUsage {
                 cpu_us: None,
                 memory_peak_bytes: None,
+                children: None,
+                threads: None,
             },
             output: String::new(),
             stderr: String::new(),

@@ -31,8 +31,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
-    Completion, Event, EventKind, Execution, ExecutionId, InstanceId, Reason, ResourceUsage,
-    TenantId, Trigger,
+    Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Reason,
+    ResourceUsage, TenantId, Trigger,
 };
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;

@@ -26,6 +26,8 @@ pub const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SCRIPT_MEMORY_MB: u64 = 512;
 /// Most memory a script's metadata may ask for, in MiB: 1 TiB, so that its bytes fit any integer type.
 pub const SCRIPT_MEMORY_MB_MAX: u64 = 1024 * 1024;
+/// Most output a stream may be asked to keep, in KiB: 256 runs at once hold theirs in memory.
+pub const STREAM_KIB_MAX: usize = 16 * 1024;
 /// Problems with one request that are listed; a hostile body has thousands.
 pub const PROBLEMS_MAX: usize = 50;
 

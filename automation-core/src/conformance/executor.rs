@@ -204,7 +204,7 @@ impl Case {
         );
         let id = ExecutionId::from_uuid(Uuid::now_v7());
         let invocation = Invocation::new(id, script, Arc::clone(&host) as Arc<dyn RunHost>);
-        *host.timeout.lock() = invocation.timeout;
+        *host.timeout.lock() = invocation.limits.timeout;
         Self { host, invocation }
     }
 
@@ -214,7 +214,7 @@ impl Case {
     }
 
     fn within(mut self, timeout: Duration) -> Self {
-        self.invocation.timeout = timeout;
+        self.invocation.limits.timeout = timeout;
         *self.host.timeout.lock() = timeout;
         self
     }

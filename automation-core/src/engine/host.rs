@@ -327,6 +327,18 @@ impl RunHost for Host {
         let (kind, data) = match event {
             RunEvent::LateEnd => return self.record_late_end(),
             RunEvent::Log { text } => (EventKind::Log, json!({ "text": self.text(&text) })),
+            RunEvent::Effect {
+                effect,
+                target,
+                denied,
+            } => (
+                EventKind::Effect,
+                json!({ "effect": effect, "target": self.text(&target), "denied": denied }),
+            ),
+            RunEvent::Contamination { text } => (
+                EventKind::Contamination,
+                json!({ "text": self.text(&text) }),
+            ),
             RunEvent::Progress { fraction, text } => {
                 let fraction = if fraction.is_nan() {
                     0.0

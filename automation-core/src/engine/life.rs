@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::verdict::{bounded, cancelled_by};
 use crate::error::Result;
 use crate::execution::{Completion, Event, Execution, ExecutionId, Reason, TenantId};
-use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost};
+use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost, RunLimits};
 use crate::redact::Redactor;
 use crate::script::Script;
 use crate::status::Status;
@@ -187,7 +187,8 @@ impl Life {
             parameters: std::mem::take(&mut self.plan.parameters),
             ticket: self.plan.ticket.take(),
             classification: self.plan.classification.take(),
-            timeout: self.plan.script.metadata().timeout,
+            actor: self.execution.actor.clone(),
+            limits: RunLimits::of(self.plan.script.metadata()),
             host: Arc::clone(host) as Arc<dyn RunHost>,
         };
         let executor = Arc::clone(&self.executor);

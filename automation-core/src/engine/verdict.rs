@@ -23,6 +23,7 @@ impl Life {
             queue,
             duration,
             usage,
+            concern: _,
         } = outcome;
         let parsed = self.parse(&output);
         if let Found::Rejected(error) = &parsed.found {

@@ -96,7 +96,7 @@ impl Executor for FnExecutor {
             return Err(ExecutorError::Closed);
         }
         let _busy = Busy::new(&self.busy);
-        let timeout = invocation.timeout;
+        let timeout = invocation.limits.timeout;
         let started = Instant::now();
         invocation.host.started();
         let mut outcome = tokio::select! {

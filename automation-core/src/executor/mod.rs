@@ -14,8 +14,8 @@ use thiserror::Error as ThisError;
 
 pub use self::capture::{Capture, CapturedText, for_display};
 pub use self::function::FnExecutor;
-use crate::execution::{ExecutionId, Reason, ResourceUsage};
-use crate::script::{Diagnostic, Script};
+use crate::execution::{Concern, Effect, ExecutionId, Reason, ResourceUsage};
+use crate::script::{Diagnostic, Metadata, Script};
 use crate::secret::{Secret, SecretError};
 use crate::storage::StorageError;
 
@@ -57,6 +57,12 @@ pub trait Executor: Debug + Send + Sync + 'static {
     /// [`ExecutorError`] when the executor could not do its part; a faulty script is in the diagnostics.
     fn inspect(&self, script: &Script) -> Result<Inspection, ExecutorError>;
 
+    /// Returns the runs during which an earlier process of this executor died, so that their scripts run
+    /// elsewhere from now on. Each is returned once.
+    fn crashed_runs(&self) -> Vec<ExecutionId> {
+        Vec::new()
+    }
+
     /// Returns how the executor is.
     async fn health(&self) -> ExecutorHealth;
 
@@ -91,8 +97,10 @@ pub struct Invocation {
     pub ticket: Option<Value>,
     /// Its classification, for ticket runs.
     pub classification: Option<Value>,
-    /// Time from the script's first byte to its deadline.
-    pub timeout: Duration,
+    /// Who asked for the run.
+    pub actor: Option<String>,
+    /// What it may use.
+    pub limits: RunLimits,
     /// The way back to the engine.
     pub host: Arc<dyn RunHost>,
 }
@@ -101,15 +109,46 @@ impl Invocation {
     /// Creates an invocation without parameters and ticket.
     #[must_use]
     pub fn new(execution_id: ExecutionId, script: Arc<Script>, host: Arc<dyn RunHost>) -> Self {
-        let timeout = script.metadata().timeout;
+        let limits = RunLimits::of(script.metadata());
         Self {
             execution_id,
             script,
             parameters: Map::new(),
             ticket: None,
             classification: None,
-            timeout,
+            actor: None,
+            limits,
             host,
+        }
+    }
+}
+
+/// What a run may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunLimits {
+    /// Time from the script's first byte to its deadline.
+    pub timeout: Duration,
+    /// Processor time of all its threads and programs; `None`: no limit of its own.
+    pub cpu: Option<Duration>,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Bytes of each stream that are kept.
+    pub stream_bytes: usize,
+    /// Programs that it may start in all; `None`: no limit.
+    pub children_max: Option<u32>,
+}
+
+impl RunLimits {
+    /// Returns the limits that a script's metadata states, defaults among them.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            timeout: metadata.timeout,
+            cpu: metadata.cpu,
+            memory_bytes: metadata.memory_mb * 1024 * 1024,
+            stream_bytes: metadata.stream_bytes,
+            children_max: metadata.children_max,
         }
     }
 }
@@ -120,7 +159,7 @@ impl Debug for Invocation {
         f.debug_struct("Invocation")
             .field("execution_id", &self.execution_id)
             .field("script", &self.script.name())
-            .field("timeout", &self.timeout)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
@@ -173,6 +212,20 @@ pub enum RunEvent {
         /// From 0.0 to 1.0.
         fraction: f64,
         /// What it is doing.
+        text: String,
+    },
+    /// The script did something to the world outside its own memory, or was kept from it.
+    Effect {
+        /// What sort of thing.
+        effect: Effect,
+        /// To what: a program, an address, a path.
+        target: String,
+        /// Whether it was kept from it.
+        denied: bool,
+    },
+    /// The script changed something for the whole process, and it could not be undone.
+    Contamination {
+        /// What it changed, for instance `json.dumps was replaced`.
         text: String,
     },
     /// The script, that could not be stopped and was answered for as still running, has ended after all.
@@ -228,6 +281,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// What it used.
     pub usage: ResourceUsage,
+    /// Why this version of the script should not run in this process again, if so.
+    pub concern: Option<Concern>,
 }
 
 impl Outcome {
@@ -242,6 +297,7 @@ impl Outcome {
             queue: Duration::ZERO,
             duration: Duration::ZERO,
             usage: ResourceUsage::default(),
+            concern: None,
         }
     }
 }

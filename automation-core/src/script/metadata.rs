@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::category::is_declarable;
 use super::fields::{Fields, Findings, integer, shown};
 use super::message::nearest;
+use crate::execution::Effect;
 use crate::limits;
 
 /// Place of a script among those of its category unless its metadata says otherwise.
@@ -60,8 +61,16 @@ pub struct Metadata {
     pub description: String,
     /// Time from its first byte to its deadline.
     pub timeout: Duration,
+    /// Processor time it may use, its threads and programs included; `None`: no limit of its own.
+    pub cpu: Option<Duration>,
     /// Memory it may use, in MiB.
     pub memory_mb: u64,
+    /// Bytes of each stream that are kept.
+    pub stream_bytes: usize,
+    /// Programs it may start in all; `None`: no limit.
+    pub children_max: Option<u32>,
+    /// What it must not do; an attempt fails inside the script.
+    pub deny: Vec<Effect>,
     /// Where it runs.
     pub isolation: Isolation,
     /// How much harm it can do.
@@ -86,7 +95,11 @@ impl Default for Metadata {
             order: ORDER,
             description: String::new(),
             timeout: limits::SCRIPT_TIMEOUT,
+            cpu: None,
             memory_mb: limits::SCRIPT_MEMORY_MB,
+            stream_bytes: limits::STREAM_HEAD_BYTES + limits::STREAM_TAIL_BYTES,
+            children_max: None,
+            deny: Vec::new(),
             isolation: Isolation::default(),
             risk: Risk::default(),
             idempotent: false,
@@ -166,6 +179,27 @@ impl Metadata {
                     .filter(|mb| (1..=limits::SCRIPT_MEMORY_MB_MAX).contains(mb))
             }),
         );
+        self.cpu = fields.read(
+            "cpu_seconds",
+            &format!(
+                "a number of seconds from 0.001 to {}",
+                limits::SCRIPT_TIMEOUT_MAX.as_secs()
+            ),
+            timeout,
+        );
+        let expected = format!("a whole number of KiB from 1 to {}", limits::STREAM_KIB_MAX);
+        set(
+            &mut self.stream_bytes,
+            fields.read("output_kib", &expected, |value| {
+                usize::try_from(integer(value)?)
+                    .ok()
+                    .filter(|kib| (1..=limits::STREAM_KIB_MAX).contains(kib))
+                    .map(|kib| kib * 1024)
+            }),
+        );
+        self.children_max = fields.read("children_max", "a whole number, 0 for none", |value| {
+            integer(value)?.try_into().ok()
+        });
     }
 
     fn read_manner(&mut self, fields: &mut Fields<'_, '_, '_>) {
@@ -201,6 +235,7 @@ impl Metadata {
                 }
             }),
         );
+        self.read_deny(fields);
         set(&mut self.idempotent, fields.flag("idempotent"));
         set(&mut self.context_argv, fields.flag("context_argv"));
         if self.context_argv && self.entry == Entry::Run {
@@ -210,6 +245,30 @@ impl Metadata {
             );
         }
     }
+}
+
+impl Metadata {
+    fn read_deny(&mut self, fields: &mut Fields<'_, '_, '_>) {
+        let items = fields.read("deny", "a list of effects", DeValue::as_array);
+        for item in items.into_iter().flatten() {
+            match item.get_ref().as_str().and_then(Effect::from_word) {
+                Some(effect) => self.deny.push(effect),
+                None => fields.error_at(
+                    &item.span(),
+                    &format!(
+                        "deny holds {}, expected one of {}",
+                        shown(item.get_ref()),
+                        effects().join(", ")
+                    ),
+                ),
+            }
+        }
+    }
+}
+
+fn effects() -> Vec<String> {
+    let quoted = |effect: &Effect| format!("\"{effect}\"");
+    Effect::ALL.iter().map(quoted).collect()
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {

@@ -124,7 +124,7 @@ impl Run {
     /// Returns when the run has to end; `None` before it started.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let started = self.phase.started()?;
-        (self.handed_over + started).checked_add(self.invocation.timeout)
+        (self.handed_over + started).checked_add(self.invocation.limits.timeout)
     }
 
     /// Cuts the run short from outside. `false` when it has ended or was cut already.
@@ -206,7 +206,7 @@ impl Run {
     }
 
     fn timed_out(&self) -> Failure {
-        let seconds = self.invocation.timeout.as_secs_f64();
+        let seconds = self.invocation.limits.timeout.as_secs_f64();
         Failure::new(Reason::Timeout, format!("timed out after {seconds} s"))
     }
 

@@ -80,7 +80,7 @@ impl Case {
         let host = Arc::new(Recorder::default());
         let id = ExecutionId::from_uuid(Uuid::now_v7());
         let mut invocation = Invocation::new(id, script, Arc::clone(&host) as Arc<dyn RunHost>);
-        invocation.timeout = Duration::from_secs(30);
+        invocation.limits.timeout = Duration::from_secs(30);
         Self {
             host,
             invocation,
@@ -103,7 +103,7 @@ impl Case {
     }
 
     pub(crate) fn within(mut self, timeout: Duration) -> Self {
-        self.invocation.timeout = timeout;
+        self.invocation.limits.timeout = timeout;
         self
     }
 

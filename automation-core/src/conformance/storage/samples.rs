@@ -67,6 +67,7 @@ pub(super) fn full(n: u64) -> Execution {
         usage: ResourceUsage {
             cpu_us: Some((1 << 53) - 1),
             memory_peak_bytes: Some(2),
+            ..ResourceUsage::default()
         },
         output: "a\u{1f600}\r\n\t%s ?1 :x \u{feff}".to_owned(),
         stderr: " ".to_owned(),
@@ -88,6 +89,7 @@ pub(super) fn full_end(status: Status) -> Completion {
         usage: ResourceUsage {
             cpu_us: None,
             memory_peak_bytes: Some(5),
+            ..ResourceUsage::default()
         },
         output: "x".repeat(1 << 20),
         stderr: "сбой".to_owned(),

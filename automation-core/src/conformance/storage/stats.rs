@@ -236,6 +236,7 @@ impl Model {
             usage: ResourceUsage {
                 cpu_us: some(numbers.below(3)),
                 memory_peak_bytes: some(numbers.below(1 << 30)),
+                ..ResourceUsage::default()
             },
             output: "text".to_owned(),
             ..Completion::new(status, None, at(300) + days)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::{Entry, Isolation, Metadata, Risk, Script};
 use super::{errors, parse, warnings};
+use crate::execution::Effect;
 use crate::limits;
 
 /// Checks that a block has exactly one fault, which reads so.
@@ -28,6 +29,10 @@ memory_mb = 64
 isolation = "process"
 risk = "high"
 idempotent = true
+cpu_seconds = 2.5
+output_kib = 16
+children_max = 0
+deny = ["network", "write"]
 entry = "run"
 context_argv = false
 [tool.automation.parameters.x]
@@ -41,7 +46,11 @@ type = "string""#,
             order: -5,
             description: "Disk cleanup".into(),
             timeout: Duration::from_millis(1500),
+            cpu: Some(Duration::from_millis(2500)),
             memory_mb: 64,
+            stream_bytes: 16 * 1024,
+            children_max: Some(0),
+            deny: vec![Effect::Network, Effect::Write],
             isolation: Isolation::Process,
             risk: Risk::High,
             idempotent: true,
@@ -106,6 +115,22 @@ fn wrong_values_name_key_value_and_what_is_expected() {
         (
             "description = 3",
             "4:17: [tool.automation]: description is 3, expected a string",
+        ),
+        (
+            "cpu_seconds = 0",
+            "4:17: [tool.automation]: cpu_seconds is 0, expected a number of seconds from 0.001 to 86400",
+        ),
+        (
+            "output_kib = 0",
+            "4:16: [tool.automation]: output_kib is 0, expected a whole number of KiB from 1 to 16384",
+        ),
+        (
+            "children_max = -1",
+            "4:18: [tool.automation]: children_max is -1, expected a whole number, 0 for none",
+        ),
+        (
+            "deny = [\"disk\"]",
+            "4:11: [tool.automation]: deny holds \"disk\", expected one of \"subprocess\", \"network\", \"write\", \"native\"",
         ),
         (
             "timeout_seconds = 0",
@@ -198,7 +223,7 @@ fn unknown_keys_are_errors_with_the_nearest_known_key() {
     one_error(
         "[tool.automation]\nowner = \"ana\"",
         "4:3: [tool.automation]: unknown key \"owner\", expected one of category, order, description, timeout_seconds, \
-         memory_mb, isolation, risk, entry, idempotent, context_argv, parameters",
+         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, context_argv, parameters",
     );
 }
 

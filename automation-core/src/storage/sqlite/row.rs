@@ -233,6 +233,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Execution> {
         usage: ResourceUsage {
             cpu_us: columns.number()?,
             memory_peak_bytes: columns.number()?,
+            ..ResourceUsage::default()
         },
         exit_code: columns.take()?,
         truncated: columns.take()?,

@@ -45,6 +45,7 @@ impl Ended {
             usage: ResourceUsage {
                 cpu_us: end.usage.cpu_us.map(held::number),
                 memory_peak_bytes: end.usage.memory_peak_bytes.map(held::number),
+                ..ResourceUsage::default()
             },
         })
     }

@@ -1,6 +1,6 @@
-//! The calls that PyO3 has no safe form for. The only file of this crate with `unsafe`; it knows nothing of runs.
+//! The calls that PyO3 has no safe form for. The only folder of this crate with `unsafe`; it knows nothing of runs.
 
-#![expect(unsafe_code, reason = "the one place for calls without a safe form")]
+#![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
