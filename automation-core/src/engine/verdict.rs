@@ -90,7 +90,7 @@ impl Life {
         let schema = self.plan.script.output_schema()?;
         let Some(result) = result else {
             let why = match found {
-                Found::Rejected(problem) => format!(": {problem}"),
+                Found::Rejected(problem) => format!(": {}", problem.detail),
                 _ => String::new(),
             };
             return Some(format!(

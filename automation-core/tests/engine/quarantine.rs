@@ -432,7 +432,6 @@ async fn a_quarantine_that_could_not_be_recorded_holds_and_is_recorded_later() {
         .lease(Duration::from_secs(1))
         .build()
         .unwrap();
-    automation.quarantined().await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     run(&automation, "plain.py").await;
     assert_eq!(
