@@ -9,11 +9,12 @@ use std::task::Poll;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Engine;
 use super::gate::Place;
 use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
+use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
-use super::{Engine, Venue};
 use crate::error::{Error, Result};
 use crate::execution::{Completion, Event, Execution, ExecutionId, Reason, TenantId};
 use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost, RunLimits};

@@ -2,7 +2,7 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
+//! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
 mod gate;
 mod host;
@@ -11,6 +11,7 @@ mod plan;
 mod quarantine;
 mod record;
 mod recovery;
+mod venue;
 mod verdict;
 mod watch;
 
@@ -33,11 +34,12 @@ use self::host::{LiveRun, Stop};
 use self::plan::Plan;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
+use self::venue::wants_isolation;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
 use crate::clock::Clock;
 use crate::error::{BuildError, Error, Result};
-use crate::execution::{Concern, Execution, ExecutionId, InstanceId, Isolation, TenantId};
+use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
 use crate::executor::{Executor, ExecutorError};
 use crate::parser::OutputParser;
 use crate::request::{
@@ -179,49 +181,6 @@ impl Engine {
         }
         // Another instance took the run over.
         self.watch(tenant, execution.id).await?.end().await
-    }
-
-    /// Returns where a script runs now: what its metadata, the builder and the quarantine say.
-    fn venue(&self, script: &Script) -> Result<Venue> {
-        let concern = self.quarantine.concern(script.version());
-        let isolate = concern.is_some() || wants_isolation(&self.settings, script);
-        match (&self.parts.isolated_executor, concern) {
-            (Some(isolated), _) if isolate => Ok(Venue {
-                isolation: Isolation::Process,
-                executor: Arc::clone(isolated),
-            }),
-            (None, _) if script.metadata().isolation == Isolation::Process => {
-                Err(Error::Unsupported {
-                    what: format!(
-                        "script {:?} asks for isolation = \"process\" and there is no isolated executor",
-                        script.name()
-                    ),
-                })
-            }
-            (None, Some(concern)) => self.without_isolation(script, concern),
-            _ => Ok(self.in_process()),
-        }
-    }
-
-    fn in_process(&self) -> Venue {
-        Venue {
-            isolation: Isolation::InProcess,
-            executor: Arc::clone(&self.parts.executor),
-        }
-    }
-
-    /// Decides on a version in quarantine where nothing can isolate it.
-    fn without_isolation(&self, script: &Script, concern: Concern) -> Result<Venue> {
-        let name = script.name();
-        if self.consequence(concern) == Consequence::Refused {
-            let what = format!(
-                "script {name:?} is in quarantine ({concern}) and there is no isolated executor: give one, change \
-                 the script, or release it"
-            );
-            return Err(Error::Unsupported { what });
-        }
-        tracing::warn!(script = name, %concern, "a script in quarantine runs in this process: there is no isolated executor");
-        Ok(self.in_process())
     }
 
     pub(crate) fn route(
@@ -471,17 +430,6 @@ impl Engine {
         );
         (!failures.is_empty()).then(|| failures.join("; "))
     }
-}
-
-/// Where a script runs.
-struct Venue {
-    isolation: Isolation,
-    executor: Arc<dyn Executor>,
-}
-
-/// Returns whether a script is to be isolated whatever its runs did.
-fn wants_isolation(settings: &Settings, script: &Script) -> bool {
-    settings.isolate_all || script.metadata().isolation == Isolation::Process
 }
 
 /// Returns the present time, as exact as every backend keeps it: to the microsecond.

@@ -98,7 +98,10 @@ async fn a_concern_routes_the_version_to_the_isolated_executor_from_then_on() {
         );
         assert_eq!((known.concern, known.execution_id), (*concern, first.id));
         assert_eq!(known.consequence, Consequence::Isolated);
-        assert_eq!(automation.health().await.quarantined, [known.clone()]);
+        assert_eq!(
+            automation.health().await.quarantined,
+            std::slice::from_ref(known)
+        );
 
         let other = run(&automation, "disk.py").await;
         assert_eq!(

@@ -1,201 +1,30 @@
-//! Which script versions are kept out of this process: found out by their runs, recorded, released by people.
-//!
-//! Every run asks, so the answer is read without a lock. Knows nothing of how a run goes.
+//! The records of what is kept out: loaded before anything runs, written when a run is a cause, deleted by a release.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Mutex as Turn, OnceCell};
 
-use super::Engine;
-use crate::error::{Error, Problem, Result};
-use crate::execution::{Concern, Execution, ExecutionId, TenantId, words};
-use crate::executor::Executor;
+use super::{Finding, Quarantined};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::execution::{Concern, Execution, TenantId};
 use crate::limits;
 use crate::request::{Page, check_actor};
 use crate::script::Script;
 use crate::storage::{ExecutionQuery, Record, RecordKind, StorageError, Write, WriteError};
 
-words!(
-    /// What becomes of the runs of a script version that is kept out of this process.
-    Consequence {
-        /// They run in the isolated executor.
-        Isolated = "isolated",
-        /// They still run in this process, since there is no isolated executor.
-        Tolerated = "tolerated",
-        /// They are refused, since there is no isolated executor and one of them ended the whole process.
-        Refused = "refused",
-    }
-);
-
-/// A script version that is kept out of this process, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Quarantined {
-    /// The script.
-    pub script_name: String,
-    /// SHA-256 of its source, in hex: another version is not affected.
-    pub script_version: String,
-    /// Why.
-    pub concern: Concern,
-    /// The run that showed it.
-    pub execution_id: ExecutionId,
-    /// When it was found out.
-    pub at: DateTime<Utc>,
-    /// What becomes of its runs.
-    pub consequence: Consequence,
-}
-
-/// What is known of one version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Finding {
-    script_name: String,
-    concern: Concern,
-    execution_id: ExecutionId,
-    at: DateTime<Utc>,
-}
-
-impl Finding {
-    /// A crash weighs more than all else: without an isolated executor, it alone refuses runs.
-    fn outweighs(&self, other: &Self) -> bool {
-        self.concern == Concern::Crashed && other.concern != Concern::Crashed
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    finding: Finding,
-    /// Whether the storage has it as it is here.
-    is_recorded: bool,
-}
-
-type Entries = BTreeMap<Arc<str>, Entry>;
-
-#[derive(Debug, Default)]
-pub(super) struct Quarantine {
-    entries: ArcSwap<Entries>,
-    loaded: OnceCell<()>,
-    /// Runs during which an earlier process died.
-    crashed: Vec<ExecutionId>,
-    /// Those of them whose versions are not known yet.
-    unresolved: Mutex<Vec<ExecutionId>>,
-    /// Held while entries and records are brought together, so that a release is not undone by an older reading.
-    turn: Turn<()>,
-}
-
-impl Quarantine {
-    /// Asks the executors what an earlier process died of; the answer is used when the records are loaded.
-    pub(super) fn new<'e>(executors: impl Iterator<Item = &'e Arc<dyn Executor>>) -> Self {
-        let crashed: Vec<_> = executors
-            .flat_map(|executor| executor.crashed_runs())
-            .collect();
-        Self {
-            unresolved: Mutex::new(crashed.clone()),
-            crashed,
-            ..Self::default()
-        }
-    }
-
-    /// Returns why a version is kept out of this process, if it is. The records have to be loaded.
-    pub(super) fn concern(&self, version: &str) -> Option<Concern> {
-        let entries = self.entries.load();
-        entries.get(version).map(|entry| entry.finding.concern)
-    }
-
-    /// Returns what is known of a run that an earlier process left open.
-    pub(super) fn concern_of_run(&self, id: ExecutionId) -> Option<Concern> {
-        self.crashed.contains(&id).then_some(Concern::Crashed)
-    }
-
-    /// Returns whether the records were read.
-    pub(super) fn is_loaded(&self) -> bool {
-        self.loaded.initialized()
-    }
-
-    /// Keeps a version out from now on; returns whether that is new. The first finding stays, unless a crash follows.
-    fn add(&self, version: &str, finding: &Finding) -> bool {
-        let is_known = |entries: &Entries| {
-            let known = entries.get(version);
-            known.is_some_and(|known| !finding.outweighs(&known.finding))
-        };
-        let before = self.entries.rcu(|entries| {
-            if is_known(entries) {
-                return Arc::clone(entries);
-            }
-            let mut entries = Entries::clone(entries);
-            let entry = Entry {
-                finding: finding.clone(),
-                is_recorded: false,
-            };
-            entries.insert(version.into(), entry);
-            Arc::new(entries)
-        });
-        !is_known(&before)
-    }
-
-    fn unrecorded(&self) -> Vec<(Arc<str>, Finding)> {
-        let entries = self.entries.load();
-        let unrecorded = entries.iter().filter(|(_, entry)| !entry.is_recorded);
-        unrecorded
-            .map(|(version, entry)| (Arc::clone(version), entry.finding.clone()))
-            .collect()
-    }
-
-    /// Takes over what the storage has; what it does not have yet stays.
-    fn replace(&self, recorded: &BTreeMap<Arc<str>, Finding>) {
-        self.entries.rcu(|entries| {
-            let unrecorded = entries.iter().filter(|(_, entry)| !entry.is_recorded);
-            let unrecorded =
-                unrecorded.map(|(version, entry)| (Arc::clone(version), entry.clone()));
-            let recorded = recorded.iter().map(|(version, finding)| {
-                let (finding, is_recorded) = (finding.clone(), true);
-                (
-                    Arc::clone(version),
-                    Entry {
-                        finding,
-                        is_recorded,
-                    },
-                )
-            });
-            recorded.chain(unrecorded).collect::<Entries>()
-        });
-    }
-
-    /// Notes that the storage has a finding, unless another one took its place meanwhile.
-    fn recorded(&self, version: &str, finding: &Finding) {
-        self.entries.rcu(|entries| {
-            let mut entries = Entries::clone(entries);
-            if let Some(entry) = entries.get_mut(version) {
-                entry.is_recorded |= entry.finding == *finding;
-            }
-            entries
-        });
-    }
-
-    fn remove(&self, version: &str) {
-        self.entries.rcu(|entries| {
-            let mut entries = Entries::clone(entries);
-            entries.remove(version);
-            entries
-        });
-    }
-}
-
 impl Engine {
     /// Waits until it is known what is kept out: before that, nothing may run.
-    pub(super) async fn quarantine_loaded(&self) -> Result<(), StorageError> {
+    pub(in crate::engine) async fn quarantine_loaded(&self) -> Result<(), StorageError> {
         let load = || self.refresh_quarantine();
         self.quarantine.loaded.get_or_try_init(load).await.map(drop)
     }
 
     /// Brings entries and records together: writes what is not recorded, reads what other instances recorded and
     /// released.
-    pub(super) async fn refresh_quarantine(&self) -> Result<(), StorageError> {
+    pub(in crate::engine) async fn refresh_quarantine(&self) -> Result<(), StorageError> {
         let _turn = self.quarantine.turn.lock().await;
         self.find_crashed().await?;
         for (version, finding) in self.quarantine.unrecorded() {
@@ -206,7 +35,7 @@ impl Engine {
     }
 
     /// Keeps the version of a run out of this process from now on, if there is a concern; the future records that.
-    pub(super) fn put_in_quarantine(
+    pub(in crate::engine) fn put_in_quarantine(
         self: &Arc<Self>,
         execution: &Execution,
         concern: Option<Concern>,
@@ -234,7 +63,7 @@ impl Engine {
     }
 
     /// Records what is not recorded yet.
-    pub(super) async fn record_quarantine(&self) -> Result<(), StorageError> {
+    pub(in crate::engine) async fn record_quarantine(&self) -> Result<(), StorageError> {
         let _turn = self.quarantine.turn.lock().await;
         for (version, finding) in self.quarantine.unrecorded() {
             self.record_finding(&version, &finding).await?;
@@ -323,7 +152,7 @@ impl Engine {
     }
 
     /// Returns what is known to be kept out, by script and version.
-    pub(super) fn known_quarantined(&self) -> Vec<Quarantined> {
+    pub(in crate::engine) fn known_quarantined(&self) -> Vec<Quarantined> {
         let entries = self.quarantine.entries.load();
         let mut all: Vec<_> = entries
             .iter()
@@ -350,14 +179,6 @@ impl Engine {
         }
     }
 
-    pub(super) const fn consequence(&self, concern: Concern) -> Consequence {
-        match (&self.parts.isolated_executor, concern) {
-            (Some(_), _) => Consequence::Isolated,
-            (None, Concern::Crashed) => Consequence::Refused,
-            (None, _) => Consequence::Tolerated,
-        }
-    }
-
     pub(crate) async fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.quarantine_loaded().await?;
         Ok(self.known_quarantined())
@@ -368,7 +189,7 @@ impl Engine {
         script: &str,
         actor: Option<&str>,
     ) -> Result<Vec<Quarantined>> {
-        let mut problems: Vec<Problem> = Vec::new();
+        let mut problems = Vec::new();
         check_actor(actor, &mut problems);
         if !problems.is_empty() {
             return Err(Error::InvalidRequest { problems });
