@@ -15,9 +15,10 @@ use automation_core::storage::{
     WriteError,
 };
 use automation_core::{
-    Automation, AutomationBuilder, BuildError, Concern, Consequence, ErrorKind, Event, Execution,
-    ExecutionId, InstanceId, Isolation, Listing, ManualRequest, MemoryStorage, Page, Reason,
-    Script, ScriptRegistry, SqliteStorage, Stats, StatsQuery, Status, Storage, TenantId, Trigger,
+    Automation, AutomationBuilder, BuildError, Classification, Concern, Consequence, ErrorKind,
+    Event, Execution, ExecutionId, InstanceId, Isolation, Listing, ManualRequest, MemoryStorage,
+    Page, Reason, Script, ScriptRegistry, SqliteStorage, Stats, StatsQuery, Status, Storage,
+    TenantId, Ticket, Trigger,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -103,12 +104,18 @@ async fn a_concern_routes_the_version_to_the_isolated_executor_from_then_on() {
             std::slice::from_ref(known)
         );
 
-        let other = run(&automation, "disk.py").await;
+        let routed = || {
+            let route = automation.route(&Ticket::new("T-1"), &Classification::new("Device Slow"));
+            route.unwrap().concern
+        };
+        assert_eq!(routed(), None);
+        let other = automation.execute(ticket_request()).await.unwrap();
         assert_eq!(
             other.isolation,
             Isolation::InProcess,
             "others are not affected"
         );
+        assert_eq!(routed(), Some(*concern));
     }
 }
 
