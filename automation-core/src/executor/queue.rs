@@ -65,6 +65,12 @@ impl<T> RunQueue<T> {
         line.push_back(item);
     }
 
+    /// Returns the first run of each line; the first of them is the one whose turn it is.
+    pub fn heads(&self) -> impl Iterator<Item = &T> {
+        let lines = self.actors.0.iter().flat_map(|(_, scripts)| &scripts.0);
+        lines.filter_map(|(_, line)| line.front())
+    }
+
     /// Takes the run whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         self.pop_if(|_| true)
@@ -189,6 +195,7 @@ mod tests {
         queue.push(None, "x", 1);
         queue.push(None, "x", 2);
         queue.push(None, "y", 4);
+        assert_eq!(queue.heads().collect::<Vec<_>>(), [&1, &4]);
         assert_eq!(queue.pop_if(|n| n % 2 == 0), Some(4));
         assert_eq!(queue.pop_if(|n| n % 2 == 0), None);
         assert_eq!(queue.remove(|n| *n == 2), Some(2));
