@@ -72,7 +72,7 @@ async fn waiting_runs_keep_nobody_waiting() {
     }
     let workers = executor.health().await.workers;
     assert!(
-        workers >= 40,
+        workers > 8,
         "{workers} threads, so they did not wait at once"
     );
 }
