@@ -169,7 +169,7 @@ impl Engine {
         }
         self.quarantine_loaded().await?;
         let venue = self.venue(&plan.script)?;
-        let place = self.gate.enter()?;
+        let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
         let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
         let execution = task.await.unwrap_or_else(|panic| {
