@@ -34,13 +34,13 @@ use crate::automation::Health;
 use crate::clock::Clock;
 use crate::error::{BuildError, Error, Result};
 use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{Executor, ExecutorError, Inspection};
 use crate::parser::OutputParser;
 use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket, check_actor, validate_ticket_id,
 };
-use crate::script::{Isolation, Script, ScriptIndex, ScriptRegistry};
+use crate::script::{Isolation, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
 use crate::storage::{ExecutionQuery, Storage, StorageError};
@@ -335,6 +335,24 @@ impl Engine {
         }
     }
 
+    pub(crate) async fn validate(
+        self: &Arc<Self>,
+        name: String,
+        source: Vec<u8>,
+    ) -> Result<Validation> {
+        let engine = Arc::clone(self);
+        let validate =
+            move || Validation::of(&name, &source, |script| engine.parts.inspect(script));
+        let validated = self.parts.runtime.spawn_blocking(validate).await;
+        match validated {
+            Ok(validation) => Ok(validation?),
+            Err(panic) => Err(ExecutorError::Internal {
+                detail: panic.to_string(),
+            }
+            .into()),
+        }
+    }
+
     pub(crate) async fn health(&self) -> Health {
         let executor = self.parts.executor.health().await;
         let isolated_executor = match &self.parts.isolated_executor {
@@ -438,10 +456,14 @@ fn exact_now(clock: &dyn Clock) -> DateTime<Utc> {
 
 /// Reads the scripts again and lets their executors look at them; the former scripts stay when one can't.
 fn inspect_scripts(parts: &Parts) -> Result<Arc<ScriptIndex>, BuildError> {
-    parts.scripts.refresh(|script| {
-        let isolated = parts.isolated_executor.as_ref();
+    parts.scripts.refresh(|script| Ok(parts.inspect(script)?))
+}
+
+impl Parts {
+    /// Lets the executor that would run a script look at it.
+    fn inspect(&self, script: &Script) -> Result<Inspection, ExecutorError> {
+        let isolated = self.isolated_executor.as_ref();
         let isolated = isolated.filter(|_| script.metadata().isolation == Isolation::Process);
-        let inspection = isolated.unwrap_or(&parts.executor).inspect(script)?;
-        Ok(inspection.diagnostics)
-    })
+        isolated.unwrap_or(&self.executor).inspect(script)
+    }
 }

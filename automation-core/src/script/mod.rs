@@ -3,6 +3,7 @@
 mod block;
 mod category;
 mod declaration;
+mod encoding;
 mod fields;
 mod folder;
 mod index;
@@ -12,6 +13,8 @@ mod name;
 mod parameters;
 mod problems;
 mod registry;
+mod signature;
+mod validation;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,8 @@ pub use self::metadata::{Entry, Isolation, Metadata, Risk};
 pub use self::name::{InvalidName, ScriptName};
 pub use self::parameters::ParameterSchema;
 pub use self::registry::{RegistryError, ScriptRegistry};
+pub use self::signature::{Argument, Inspection, Signature};
+pub use self::validation::Validation;
 
 /// One script, as it was when it was read.
 #[derive(Debug, Clone)]
@@ -41,6 +46,8 @@ pub struct Script {
     path: PathBuf,
     metadata: Metadata,
     parameters: ParameterSchema,
+    /// Whether the block has a table of parameters, be it empty.
+    declares_parameters: bool,
     warnings: Vec<Diagnostic>,
 }
 
@@ -66,15 +73,16 @@ impl Script {
         let name = ScriptName::parse(&file)
             .map_err(|error| vec![Diagnostic::error(&*file, error.to_string())])?;
         let source = text(&file, bytes).map_err(|diagnostic| vec![diagnostic])?;
-        let (metadata, parameters, warnings) = read(&file, source)?;
+        let read = read(&file, source)?;
         Ok(Self {
             name,
             version: version(bytes),
             source: source.into(),
             path: path.to_owned(),
-            metadata,
-            parameters,
-            warnings,
+            metadata: read.metadata,
+            declares_parameters: read.parameters.is_some(),
+            parameters: read.parameters.unwrap_or_default(),
+            warnings: read.warnings,
         })
     }
 
@@ -152,7 +160,10 @@ fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Diagnostic> {
         return Err(at(offset, "a NUL byte, expected text"));
     }
     match str::from_utf8(bytes) {
-        Ok(source) => Ok(source.strip_prefix('\u{feff}').unwrap_or(source)),
+        Ok(source) => match encoding::fault(source) {
+            Some((line, column, message)) => Err(Diagnostic::error(file, message).at(line, column)),
+            None => Ok(source.strip_prefix('\u{feff}').unwrap_or(source)),
+        },
         Err(error) => {
             let offset = error.valid_up_to();
             let message = format!(
@@ -172,33 +183,40 @@ fn too_large(file: &str) -> Diagnostic {
     Diagnostic::error(file, message)
 }
 
-/// Reads the metadata block: what it says, and what is doubtful about it.
-fn read(
-    file: &str,
-    source: &str,
-) -> Result<(Metadata, ParameterSchema, Vec<Diagnostic>), Vec<Diagnostic>> {
+/// What a metadata block says, and what is doubtful about it.
+#[derive(Default)]
+struct Read {
+    metadata: Metadata,
+    /// `None` without a table of parameters.
+    parameters: Option<ParameterSchema>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// Reads the metadata block.
+fn read(file: &str, source: &str) -> Result<Read, Vec<Diagnostic>> {
     let Some(block) = block::find(file, source).map_err(|diagnostic| vec![diagnostic])? else {
         let warnings = block::near_miss(source).map(|line| {
             let message = "not the start of a metadata block, which is exactly `# /// script`";
             Diagnostic::warning(file, message).at(line, 1)
         });
-        return Ok((
-            Metadata::default(),
-            ParameterSchema::default(),
-            warnings.into_iter().collect(),
-        ));
+        return Ok(Read {
+            warnings: warnings.into_iter().collect(),
+            ..Read::default()
+        });
     };
     let document =
         DeTable::parse(block.toml()).map_err(|error| vec![not_toml(file, &block, &error)])?;
     let mut findings = Findings::new(file, &block);
     let (metadata, table) = metadata::read(document.get_ref(), &mut findings);
-    let parameters = table.map_or_else(ParameterSchema::default, |table| {
-        declaration::read(table, &metadata, &mut findings)
-    });
+    let parameters = table.map(|table| declaration::read(table, &metadata, &mut findings));
     if findings.has_errors() {
         return Err(findings.into_sorted());
     }
-    Ok((metadata, parameters, findings.into_sorted()))
+    Ok(Read {
+        metadata,
+        parameters,
+        warnings: findings.into_sorted(),
+    })
 }
 
 fn not_toml(file: &str, block: &Block, error: &toml::de::Error) -> Diagnostic {

@@ -3,6 +3,7 @@
 mod metadata;
 mod parameters;
 mod registry;
+mod signature;
 
 use super::{Diagnostic, Script};
 
