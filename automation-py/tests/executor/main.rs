@@ -8,13 +8,16 @@
 
 mod support;
 
+mod bombs;
 mod concurrency;
 mod context;
 mod endings;
 mod environment;
 mod inspection;
 mod interruption;
+mod lints;
 mod main_module;
 mod run_entry;
+mod signature;
 mod streams;
 mod threads;
