@@ -17,6 +17,7 @@ mod inspection;
 mod interruption;
 mod lints;
 mod main_module;
+mod run_cmd;
 mod run_entry;
 mod signature;
 mod streams;
