@@ -8,6 +8,7 @@ mod python_check;
 mod scripts;
 mod stats;
 mod test;
+mod validate;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
         ("/api/automation/logs/{ticket_id}", get(logs::logs)),
         ("/api/automation/stats", get(stats::stats)),
         ("/api/automation/scripts", get(scripts::scripts)),
+        (
+            "/api/automation/scripts/validate",
+            limited(post(validate::validate)),
+        ),
         (
             "/api/automation/python/check",
             get(python_check::python_check),

@@ -27,6 +27,7 @@ from ._automation import (
     StorageError,
     TicketNotFoundError,
     UnsupportedError,
+    Validation,
     __version__,
 )
 
@@ -65,5 +66,6 @@ __all__ = [
     "StorageError",
     "TicketNotFoundError",
     "UnsupportedError",
+    "Validation",
     "__version__",
 ]

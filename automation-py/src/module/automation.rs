@@ -16,7 +16,7 @@ use super::arguments::{self, OrRaise};
 use super::door::{Door, Settings};
 use super::execution::Execution;
 use super::page::Page;
-use super::script::{InvalidScript, Route, Script};
+use super::script::{InvalidScript, Route, Script, Validation};
 use super::stats::Stats;
 use super::url::StorageUrl;
 use crate::convert;
@@ -211,6 +211,16 @@ impl Automation {
     /// Returns a script that can run.
     fn script(&self, py: Python<'_>, name: &str) -> PyResult<Script> {
         Ok(self.door.automation().script(name).or_raise(py)?.into())
+    }
+
+    /// Says what is wrong or doubtful about a source, without executing, registering or keeping it.
+    #[pyo3(signature = (source, *, name = "script.py"))]
+    fn validate(&self, py: Python<'_>, source: &str, name: &str) -> PyResult<Validation> {
+        let (name, source) = (name.to_owned(), source.to_owned());
+        let validation = self.door.ask(py, |automation| async move {
+            automation.validate(name, source).await
+        });
+        Ok(validation?.into())
     }
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.
