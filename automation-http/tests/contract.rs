@@ -502,7 +502,7 @@ async fn health_has_no_envelope() {
 #[tokio::test]
 async fn a_source_is_validated_and_not_kept() {
     let app = App::new();
-    let validate = async |body: Value| app.post("/api/automation/scripts/validate", body).await;
+    let validate = async |body: Value| app.post("/api/automation/scripts/validate", &body).await;
     let source = "# /// script\n# [tool.automation]\n# category = \"New\"\n# parameters.a = { type = \"integer\" }\n# ///\n";
     let answer = validate(json!({ "name": "new.py", "source": source })).await;
     assert_eq!(answer.message(), "Script new.py can run");
@@ -515,7 +515,7 @@ async fn a_source_is_validated_and_not_kept() {
     let answer = validate(json!({ "source": "# /// script\n# a = 1\n# ///\n" })).await;
     assert_eq!(
         (answer.status.as_u16(), answer.message()),
-        (200, "Script script.py can't run")
+        (200, "Script script.py can't run".to_owned())
     );
     assert_eq!(answer.data()["script"], Value::Null);
     let found = &answer.data()["diagnostics"][0];

@@ -19,6 +19,7 @@ mod lints;
 mod main_module;
 mod run_cmd;
 mod run_entry;
+mod scheduling;
 mod signature;
 mod streams;
 mod threads;
