@@ -30,9 +30,10 @@ fn signature(arguments: Vec<Argument>) -> Signature {
 
 fn admit(toml: &str, signature: Signature) -> Result<Script, Vec<Diagnostic>> {
     let script = Script::parse("x.py", source(toml).as_bytes()).unwrap();
-    let mut inspection = Inspection::default();
-    inspection.signature = Some(signature);
-    script.admit(inspection)
+    script.admit(Inspection {
+        signature: Some(signature),
+        ..Inspection::default()
+    })
 }
 
 fn errors(toml: &str, signature: Signature) -> Vec<String> {
