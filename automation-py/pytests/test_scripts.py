@@ -88,10 +88,10 @@ def test_a_source_is_validated_and_not_kept(helpdesk: Automation) -> None:
     assert found.script.parameters == {"user": "string", "days": "integer"}
     assert found.problems[0].startswith("new.py:5:1: can't be run by hand")
     assert json.loads(json.dumps(found.to_dict()))["script"]["defaults"] == {"days": 30}
-    broken = helpdesk.validate("import os\nos.fork(\n")
+    broken = helpdesk.validate("x = = 1\n")
     assert not broken and broken.script is None
-    assert broken.problems[0].startswith("script.py:2:8: SyntaxError")
-    assert repr(broken).startswith("Validation(name='script.py', problems=['script.py:2:8: ")
+    assert broken.problems == ["script.py:1:5: SyntaxError: invalid syntax"]
+    assert repr(broken) == f"Validation(name='script.py', problems={broken.problems})"
     assert not helpdesk.validate("(" * 200_000)
     with pytest.raises(ScriptNotFoundError):
         helpdesk.script("new.py")
