@@ -59,7 +59,7 @@ pub(in crate::executor) fn inspect(
             detail: format!("no thread for an inspection: {error}"),
         })?;
     without_gil(move || {
-        if is_over_time(&progress) {
+        if is_over_time(&progress, PARSE_TIME_MAX) {
             let message = format!("not parsed within {} s", PARSE_TIME_MAX.as_secs());
             return Ok(vec![Diagnostic::error(script.name(), message)].into());
         }
@@ -67,14 +67,11 @@ pub(in crate::executor) fn inspect(
     })
 }
 
-/// Waits until the inspection has ended. Returns whether one of its steps takes too long.
-fn is_over_time(progress: &Receiver<Step>) -> bool {
+/// Waits until the inspection has ended. Returns whether one of its steps takes longer than `limit`.
+fn is_over_time(progress: &Receiver<Step>, limit: Duration) -> bool {
     while let Ok(step) = progress.recv() {
         if matches!(step, Step::Begins)
-            && matches!(
-                progress.recv_timeout(PARSE_TIME_MAX),
-                Err(RecvTimeoutError::Timeout)
-            )
+            && matches!(progress.recv_timeout(limit), Err(RecvTimeoutError::Timeout))
         {
             return true;
         }
@@ -145,4 +142,34 @@ fn compile_problem(py: Python<'_>, script: &Script, error: &PyErr) -> Diagnostic
         return Diagnostic::error(script.name(), "nested too deeply to be compiled");
     }
     Diagnostic::error(script.name(), format!("can't be compiled: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::{Step, is_over_time};
+
+    #[test]
+    fn only_a_call_that_began_can_be_over_time() {
+        let limit = Duration::from_millis(50);
+        let (steps, progress) = mpsc::channel();
+        for step in [Step::Begins, Step::Ended, Step::Begins] {
+            steps.send(step).unwrap();
+        }
+        assert!(is_over_time(&progress, limit), "the last one never ends");
+
+        let (steps, progress) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // Between two calls others may have the GIL for as long as they like.
+            steps.send(Step::Begins).unwrap();
+            steps.send(Step::Ended).unwrap();
+            std::thread::sleep(2 * limit);
+            // Ends by a panic, say.
+            steps.send(Step::Begins).unwrap();
+        });
+        assert!(!is_over_time(&progress, limit));
+        thread.join().unwrap();
+    }
 }

@@ -188,3 +188,35 @@ impl Scan<'_> {
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn only_code_counts() {
+        let deep = "(".repeat(200);
+        let long = ".a".repeat(2000);
+        for source in [
+            format!("# {deep}{long}\nx = 1\n"),
+            format!("x = '{deep}{long}'\n"),
+            format!("x = f'''{{{{{long}'''\n"),
+            format!("x = r'\\{deep}'\n"),
+            format!("x = f'{{y:{long}}}'\n"),
+            format!("x = (1,\n{})\n", "2 + 3,\n".repeat(5000)),
+        ] {
+            assert_eq!(check(&source), Ok(()), "{}", &source[..12]);
+        }
+    }
+
+    #[test]
+    fn a_chain_ends_with_its_line_unless_the_line_goes_on() {
+        let lines = "x = a.b.c\n".repeat(1000);
+        assert_eq!(check(&lines), Ok(()));
+        let error = check(&lines.replace('\n', " + \\\n")).unwrap_err();
+        assert_eq!(error.line, 126);
+        let error = check(&format!("é = 1\né = {}", "[".repeat(200))).unwrap_err();
+        assert_eq!((error.line, error.column), (2, 105));
+        assert_eq!(error.message, "brackets nest deeper than 100 levels");
+    }
+}
