@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use automation_core::executor::ExecutorHealth;
-use automation_core::script::{InvalidScript, Metadata, Script};
+use automation_core::script::{Diagnostic, InvalidScript, Metadata, Script, Validation};
 use automation_core::{
     Concern, Consequence, Effect, Execution, Isolation, Quarantined, Reason, ScriptStats, Stats,
     Status,
@@ -492,6 +492,27 @@ impl From<&InvalidScript> for InvalidScriptDto {
         Self {
             script: script.name.clone(),
             diagnostics: script.diagnostics.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// What was found in a source.
+#[derive(Debug, Serialize)]
+pub(crate) struct ValidationDto {
+    valid: bool,
+    name: String,
+    diagnostics: Vec<Diagnostic>,
+    /// What the source would be as a script; `null` when it can't run.
+    script: Option<ScriptDto>,
+}
+
+impl From<Validation> for ValidationDto {
+    fn from(validation: Validation) -> Self {
+        Self {
+            valid: validation.is_valid(),
+            script: validation.script.as_deref().map(ScriptDto::from),
+            name: validation.name,
+            diagnostics: validation.diagnostics,
         }
     }
 }

@@ -2,7 +2,6 @@
 shorter here than in Rust. Executed once, in a namespace that also holds the native functions it names."""
 
 import _thread
-import ast
 import atexit
 import importlib.metadata
 import io
@@ -350,30 +349,26 @@ def report(error, path, source):
     return sentence(error)
 
 
-def entry_points(source):
-    """Returns whether a script defines `run`, and whether it can also be run by hand."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    body = ast.parse(source).body
-    defined = any(isinstance(node, functions) and node.name == "run" for node in body)
-    guards = (node.test for node in body if isinstance(node, ast.If))
-    return defined, any("__name__" in ast.dump(guard) for guard in guards)
-
-
 def absent(requirements):
-    """Returns the requirements that no installed package satisfies, each with what is there instead."""
+    """Returns the requirements that no installed package satisfies, each with what is there instead, or why it is no
+    requirement."""
     parse = requirement_parser()
     found = []
     for text in requirements:
-        name, is_wanted, accepts = parse(text)
+        try:
+            name, is_wanted, accepts = parse(text)
+        except ValueError as error:
+            found.append((text, None, str(error).partition("\n")[0]))
+            continue
         if not is_wanted:
             continue
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found.append((text, None))
+            found.append((text, None, None))
             continue
         if not accepts(version):
-            found.append((text, version))
+            found.append((text, version, None))
     return found
 
 

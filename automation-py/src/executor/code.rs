@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::run::{Glue, folder_changed};
+use crate::run::{Glue, folder, folder_changed};
 
 /// Versions that are kept: a registry has hundreds of scripts, and each reload may bring new versions of them.
 const VERSIONS_MAX: usize = 4096;
@@ -32,7 +32,32 @@ impl CodeCache {
         if let Some(code) = self.find(script) {
             return Ok(code);
         }
-        let code = Arc::new(compile(py, script)?);
+        let source = PyString::new(py, script.source());
+        let code = compile(py, script, source.as_any())?;
+        self.keep(py, script, code)
+    }
+
+    /// Compiles a script from its syntax tree. The code of one that is a file is kept: it will run.
+    pub(super) fn compile(
+        &self,
+        py: Python<'_>,
+        script: &Script,
+        tree: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if self.find(script).is_none() {
+            let code = compile(py, script, tree)?;
+            if folder(script.path()).is_some() {
+                self.keep(py, script, code)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, py: Python<'_>, script: &Script, code: Code) -> PyResult<Arc<Code>> {
+        folder_changed(py, script.path())?;
+        let remember = Glue::get(py).function(py, "remember_source")?;
+        remember.call1((&code.file, &**script.source()))?;
+        let code = Arc::new(code);
         let mut versions = self.0.lock();
         let former = if versions.len() < VERSIONS_MAX {
             HashMap::new()
@@ -59,18 +84,12 @@ impl CodeCache {
     }
 }
 
-fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
-    let glue = Glue::get(py);
+/// Compiles a script from its source or its syntax tree.
+fn compile(py: Python<'_>, script: &Script, from: &Bound<'_, PyAny>) -> PyResult<Code> {
     let path = script.path();
     let file = PyString::new(py, &path.to_string_lossy());
-    folder_changed(py, path)?;
-    let source = &**script.source();
-    glue.function(py, "remember_source")?
-        .call1((&file, source))?;
-    let code = glue
-        .compile
-        .bind(py)
-        .call1((source, &file, "exec", 0, true))?;
+    let compile = Glue::get(py).compile.bind(py);
+    let code = compile.call1((from, &file, "exec", 0, true))?;
     Ok(Code {
         path: path.to_owned(),
         file: file.unbind(),

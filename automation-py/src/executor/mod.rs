@@ -113,7 +113,7 @@ impl Executor for PythonExecutor {
     }
 
     fn inspect(&self, script: &Script) -> Result<Inspection, ExecutorError> {
-        inspect::inspect(&self.pool, &self.interpreter, script)
+        inspect::inspect(&self.pool.codes, &self.interpreter, script)
     }
 
     async fn health(&self) -> ExecutorHealth {

@@ -17,7 +17,7 @@ use super::door::{Door, Settings};
 use super::execution::Execution;
 use super::page::Page;
 use super::quarantine::Quarantined;
-use super::script::{InvalidScript, Route, Script};
+use super::script::{InvalidScript, Route, Script, Validation};
 use super::stats::Stats;
 use super::url::StorageUrl;
 use crate::convert;
@@ -235,6 +235,16 @@ impl Automation {
             automation.release(&script, actor.as_deref()).await
         });
         Ok(released?.into_iter().map(Quarantined::from).collect())
+    }
+
+    /// Says what is wrong or doubtful about a source, without executing, registering or keeping it.
+    #[pyo3(signature = (source, *, name = "script.py"))]
+    fn validate(&self, py: Python<'_>, source: &str, name: &str) -> PyResult<Validation> {
+        let (name, source) = (name.to_owned(), source.to_owned());
+        let validation = self.door.ask(py, |automation| async move {
+            automation.validate(name, source).await
+        });
+        Ok(validation?.into())
     }
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.

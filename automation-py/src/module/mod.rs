@@ -48,6 +48,7 @@ fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<script::Script>()?;
     module.add_class::<script::InvalidScript>()?;
     module.add_class::<script::Route>()?;
+    module.add_class::<script::Validation>()?;
     module.add_class::<stats::ScriptStats>()?;
     module.add_class::<stats::Stats>()?;
     errors::register(module)

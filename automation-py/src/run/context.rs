@@ -7,11 +7,13 @@ use std::sync::Arc;
 use automation_core::executor::RunEvent;
 use automation_core::secret::SecretError;
 use pyo3::exceptions::{PyAttributeError, PyLookupError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
 use serde_json::Value;
 
-use super::{Run, current, emit, remaining};
+use super::{Run, current, emit, library, remaining};
 use crate::convert::{object_to_python, to_python};
 
 /// The object behind `automation.ctx`.
@@ -162,6 +164,25 @@ impl Context {
             }
             Err(error) => Err(PyLookupError::new_err(error.to_string())),
         }
+    }
+
+    /// Runs a program, without a shell, and waits for its end; the end of the run ends it too.
+    #[pyo3(
+        signature = (*args, **options),
+        text_signature = "($self, args, *, timeout=None, check=True, input=None, env=None, cwd=None)"
+    )]
+    fn run_cmd<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static LIBRARY: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+        run()?;
+        let files = [include_str!("../glue/run_cmd.py")];
+        let library = LIBRARY.get_or_try_init(py, || library(py, &files).map(Bound::unbind))?;
+        let function = library.bind(py).as_any().get_item(intern!(py, "run_cmd"))?;
+        function.call(args, options)
     }
 
     fn __repr__(&self) -> String {

@@ -138,6 +138,17 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(module.dict())
 }
 
+/// Executes files of ours, one after the other, in a namespace of their own.
+pub(crate) fn library<'py>(py: Python<'py>, files: &[&str]) -> PyResult<Bound<'py, PyDict>> {
+    let namespace = PyDict::new(py);
+    namespace.set_item("__name__", "automation")?;
+    namespace.set_item("__builtins__", py.import("builtins")?)?;
+    for file in files {
+        execute(py, file, &namespace)?;
+    }
+    Ok(namespace)
+}
+
 /// Makes `import automation` find our own copy, whatever the environment has.
 fn register_package(py: Python<'_>) -> PyResult<()> {
     let modules = py.import("sys")?.getattr("modules")?;

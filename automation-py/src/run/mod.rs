@@ -32,8 +32,8 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::context::{Context, module_attribute};
-pub(crate) use self::folder::folder_changed;
-pub(crate) use self::glue::{Glue, install, is_package_foreign};
+pub(crate) use self::folder::{folder, folder_changed};
+pub(crate) use self::glue::{Glue, install, is_package_foreign, library};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;

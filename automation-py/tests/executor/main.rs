@@ -8,14 +8,18 @@
 
 mod support;
 
+mod bombs;
 mod concurrency;
 mod context;
 mod endings;
 mod environment;
 mod inspection;
 mod interruption;
+mod lints;
 mod main_module;
+mod run_cmd;
 mod run_entry;
 mod scheduling;
+mod signature;
 mod streams;
 mod threads;
