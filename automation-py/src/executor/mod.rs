@@ -7,6 +7,7 @@ mod injector;
 mod inspect;
 mod perform;
 mod pool;
+mod soundness;
 mod turns;
 mod watchdog;
 
@@ -56,6 +57,8 @@ use crate::run::{Answer, Run};
 pub struct PythonExecutor {
     interpreter: Arc<Interpreter>,
     pool: Arc<Pool>,
+    /// How memory is counted, as health shows it.
+    accounting: String,
 }
 
 impl PythonExecutor {
@@ -100,7 +103,7 @@ impl Executor for PythonExecutor {
         if cancel.is_cancelled() {
             return Ok(Outcome::new(Ending::Cancelled));
         }
-        let (run, mut answer) = Run::new(invocation, &self.pool.late);
+        let (run, mut answer) = Run::new(invocation, &self.pool.late, self.pool.settings.memory);
         self.pool.submit(Arc::clone(&run))?;
         tokio::select! {
             biased;
@@ -122,6 +125,12 @@ impl Executor for PythonExecutor {
         health.details = self.interpreter.details();
         let late = json!(self.pool.late.get());
         health.details.insert("late_output_bytes".to_owned(), late);
+        health
+            .details
+            .insert("memory".to_owned(), json!(self.accounting));
+        if let Some(problem) = self.pool.soundness.problem() {
+            health.details.insert("problem".to_owned(), json!(problem));
+        }
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();

@@ -8,7 +8,7 @@ use super::injector::Injector;
 use super::pool::Pool;
 use super::turns::Worker;
 use crate::ffi::ThreadIdent;
-use crate::run::{Cut, Run};
+use crate::run::{CpuLook, Cut, Run};
 
 /// How often it looks while runs come and go.
 const TICK: Duration = Duration::from_millis(1);
@@ -99,7 +99,14 @@ impl Watchdog {
             } else {
                 // A run that has not begun yet begins at once.
                 wake_at(deadline.unwrap_or(now + TICK));
-                continue;
+                match run.look_at_cpu(now) {
+                    CpuLook::Over => Cut::CpuLimit,
+                    CpuLook::Again(at) => {
+                        wake_at(at);
+                        continue;
+                    }
+                    CpuLook::NoLimit => continue,
+                }
             };
             if run.cut(cut) {
                 self.cuts.push(CutRun {

@@ -2,15 +2,22 @@
 
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
+mod allocators;
+mod tally;
+mod thread_clock;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
+
+pub(crate) use self::allocators::install as install_allocators;
+pub(crate) use self::tally::{Charging, Memory, charge_nobody};
+pub(crate) use self::thread_clock::{ThreadClock, thread_cpu_time};
 
 /// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
 pub(crate) type ThreadIdent = std::ffi::c_ulong;
@@ -209,18 +216,13 @@ impl Drop for FreshContext<'_> {
     }
 }
 
-/// Returns the processor time that the calling thread has used.
-pub(crate) fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
+/// Gives memory that was freed back to the system, as far as the C library can.
+pub(crate) fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called at any time.
+    unsafe {
+        libc::malloc_trim(0)
     };
-    // SAFETY: `time` is a valid place to write to; should the clock be missing, it stays zero.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        time.tv_nsec.unsigned_abs() as u32,
-    )
 }
 
 /// Ends the process at once, without any clean-up: the only way out of a forked child.

@@ -48,6 +48,7 @@ impl Glue {
     fn load(py: Python<'_>) -> PyResult<Self> {
         let namespace = natives(py)?;
         execute(py, include_str!("../glue.py"), &namespace)?;
+        execute(py, include_str!("../glue/soundness.py"), &namespace)?;
         let find =
             |name: &str| -> PyResult<Py<PyAny>> { Ok(namespace.as_any().get_item(name)?.unbind()) };
         let sys = py.import("sys")?;

@@ -8,13 +8,16 @@ use std::time::Duration;
 const RUNNING: u8 = 1;
 const TIMED_OUT: u8 = 2;
 const CANCELLED: u8 = 3;
-const ENDED: u8 = 4;
+const CPU_LIMIT: u8 = 4;
+const ENDED: u8 = 5;
 
 /// What cuts a run short. Decided here, never by the exception that surfaces in the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// Its deadline passed.
     TimedOut,
+    /// It used more processor time than it may.
+    CpuLimit,
     /// It was asked to end.
     Cancelled,
 }
@@ -42,6 +45,7 @@ impl Phase {
     pub(super) fn cut(&self, cut: Cut) -> bool {
         let word = match cut {
             Cut::TimedOut => TIMED_OUT,
+            Cut::CpuLimit => CPU_LIMIT,
             Cut::Cancelled => CANCELLED,
         };
         self.word
@@ -53,6 +57,7 @@ impl Phase {
     pub(super) fn end(&self) -> Option<Cut> {
         match self.word.swap(ENDED, Ordering::AcqRel) {
             TIMED_OUT => Some(Cut::TimedOut),
+            CPU_LIMIT => Some(Cut::CpuLimit),
             CANCELLED => Some(Cut::Cancelled),
             _ => None,
         }

@@ -96,10 +96,15 @@ impl Carried {
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
         let _bound = BoundToRun::to(Arc::clone(&self.run));
+        let _counted = self.run.account().thread_started();
         let _registered = Registered::new(py, &self.run);
         let function = self.function.bind(py);
+        let result = {
+            let _charged = self.run.account().charge();
+            ffi::call(function, arguments, keywords)
+        };
         // Reported here, while the thread still belongs to its run.
-        if let Err(error) = ffi::call(function, arguments, keywords)
+        if let Err(error) = result
             && !error.is_instance_of::<PySystemExit>(py)
         {
             error.write_unraisable(py, Some(function));
