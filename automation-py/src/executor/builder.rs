@@ -104,7 +104,7 @@ impl PythonExecutorBuilder {
         let interpreter = Interpreter::start(self.python.as_deref())?;
         let accounting = self.count_memory();
         let injector = Injector::start()?;
-        let pool = Pool::start(self.settings)?;
+        let pool = Pool::start(self.settings, interpreter.hosted)?;
         let watchdog = Watchdog::new(Arc::clone(&pool), injector);
         let executor = PythonExecutor {
             interpreter,

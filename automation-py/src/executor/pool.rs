@@ -52,14 +52,14 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Creates a pool and starts its workers.
-    pub(super) fn start(settings: Settings) -> Result<Arc<Self>, ExecutorError> {
+    pub(super) fn start(settings: Settings, hosted: bool) -> Result<Arc<Self>, ExecutorError> {
         let pool = Arc::new(Self {
             settings,
             state: Mutex::new(State::new()),
             watchdog: Condvar::new(),
             codes: CodeCache::default(),
             late: LateBytes::default(),
-            soundness: Soundness::default(),
+            soundness: Soundness::new(hosted),
             held: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),

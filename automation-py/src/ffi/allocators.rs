@@ -13,8 +13,9 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use pyo3::ffi::{
-    PyMem_GetAllocator, PyMem_SetAllocator, PyMemAllocatorDomain, PyMemAllocatorEx,
-    PyObject_GetArenaAllocator, PyObject_SetArenaAllocator, PyObjectArenaAllocator,
+    PyExc_MemoryError, PyMem_GetAllocator, PyMem_SetAllocator, PyMemAllocatorDomain,
+    PyMemAllocatorEx, PyObject_GetArenaAllocator, PyObject_SetArenaAllocator,
+    PyObjectArenaAllocator, PyThread_get_thread_ident, PyThreadState_SetAsyncExc,
 };
 use pyo3::prelude::*;
 
@@ -184,23 +185,31 @@ impl Previous {
         }
     }
 
-    /// Writes a block's trailer, and charges the owner.
+    /// Writes a block's trailer. Returns the bytes that the block has.
     ///
     /// # Safety
-    /// `block` is a living block of the C library of which the last bytes are nobody's; `owner` lives.
+    /// `block` is a living block of the C library of which the last bytes are nobody's.
     #[inline]
-    unsafe fn own(&self, block: *mut c_void, owner: NonNull<Tally>) {
+    unsafe fn sign(&self, block: *mut c_void, owner: NonNull<Tally>) -> usize {
         // SAFETY: as the caller says.
         unsafe {
             let bytes = usable_bytes(block);
             let trailer = block.byte_add(bytes - TRAILER_BYTES).cast::<u64>();
             trailer.write_unaligned(self.mark_of(block));
-            trailer
-                .add(1)
-                .cast::<*mut Tally>()
-                .write_unaligned(owner.as_ptr());
-            owner.as_ref().charge(bytes);
+            let place = trailer.add(1).cast::<*mut Tally>();
+            place.write_unaligned(owner.as_ptr());
+            bytes
         }
+    }
+
+    /// Writes a block's trailer, and charges the owner.
+    ///
+    /// # Safety
+    /// As for [`sign`](Self::sign); `owner` lives.
+    #[inline]
+    unsafe fn own(&self, block: *mut c_void, owner: NonNull<Tally>) {
+        // SAFETY: as the caller says.
+        unsafe { owner.as_ref().charge(self.sign(block, owner)) };
     }
 
     /// Takes the mark off a block of `bytes` bytes, so that no later block at its place seems to have an owner.
@@ -323,9 +332,15 @@ unsafe fn move_block(
             }
             return moved;
         }
-        previous.own(moved, owner);
-        if let Some((former, charged)) = former {
-            Tally::credit(former, charged);
+        match former {
+            Some((former, charged)) if former == owner => {
+                Tally::recharge(owner, charged, previous.sign(moved, owner));
+            }
+            Some((former, charged)) => {
+                previous.own(moved, owner);
+                Tally::credit(former, charged);
+            }
+            None => previous.own(moved, owner),
         }
         moved
     }
@@ -360,11 +375,12 @@ extern "C" fn arena_alloc(_context: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: a thread's tally lives while it is charged.
     let tally = unsafe { owner.as_ref() };
     if !tally.admits(bytes, bytes) {
-        // Without an arena small objects become raw blocks, which the reserve is for. A script's frames don't.
-        if bytes < ARENA_BYTES_MIN {
-            tally.refuse();
+        if ARENA_BYTES.contains(&bytes) {
+            // Small objects become raw blocks then, which the reserve is for.
+            return null_mut();
         }
-        return null_mut();
+        tally.refuse();
+        raise_memory_error();
     }
     let arena = alloc();
     if !arena.is_null() {
@@ -377,8 +393,19 @@ extern "C" fn arena_alloc(_context: *mut c_void, bytes: usize) -> *mut c_void {
     arena
 }
 
-/// Arenas for objects are this large before Python 3.10, and larger since; chunks of frames are smaller.
-const ARENA_BYTES_MIN: usize = 256 * 1024;
+/// The sizes of arenas for objects, before Python 3.10 and since. What else comes from here are chunks of the stack of
+/// Python frames.
+const ARENA_BYTES: [usize; 2] = [256 * 1024, 1024 * 1024];
+
+/// Raises `MemoryError` at the start of the function that this thread is about to call: CPython 3.11 counts its
+/// references wrongly when there is no memory for a function's frame.
+fn raise_memory_error() {
+    // SAFETY: CPython calls for a chunk with the GIL held; the exception's class is immortal.
+    unsafe {
+        let thread = PyThread_get_thread_ident();
+        PyThreadState_SetAsyncExc(thread.cast_signed(), PyExc_MemoryError);
+    }
+}
 
 extern "C" fn arena_free(_context: *mut c_void, arena: *mut c_void, bytes: usize) {
     let previous = PREVIOUS_ARENA

@@ -66,6 +66,21 @@ impl Tally {
         unsafe { Self::release(tally, (bytes as u64) << BYTES_SHIFT) };
     }
 
+    /// Charges `bytes` instead of `former`.
+    ///
+    /// # Safety
+    /// As for [`credit`](Self::credit), unless `bytes` is more than 0.
+    #[inline]
+    pub(super) unsafe fn recharge(tally: NonNull<Self>, former: usize, bytes: usize) {
+        // SAFETY: as the caller says; alive, since `former` is charged to it.
+        unsafe {
+            match bytes.checked_sub(former) {
+                Some(more) => tally.as_ref().charge(more),
+                None => Self::credit(tally, former - bytes),
+            }
+        }
+    }
+
     /// Takes part of the word away, and ends the tally with the last part.
     ///
     /// # Safety
