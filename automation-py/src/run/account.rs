@@ -163,13 +163,16 @@ impl Account {
         }
     }
 
-    /// Counts a program that the run starts.
+    /// Counts a program that the run is about to start. `false`, and not counted, when it may start no more.
     #[cfg_attr(
         not(test),
-        expect(dead_code, reason = "the hook that sees programs start calls it")
+        expect(dead_code, reason = "whoever sees programs start calls it")
     )]
-    pub(crate) fn child_started(&self) {
-        self.children.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn child_started(&self) -> bool {
+        let max = self.limits.children_max.unwrap_or(u32::MAX);
+        let more = |started: u32| (started < max).then(|| started + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.children.try_update(set, fetch, more).is_ok()
     }
 
     /// Adds the processor time of a program that the run started, when it has ended.
@@ -291,4 +294,64 @@ impl Drop for StartedThread<'_> {
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use automation_core::Script;
+    use automation_core::executor::RunLimits;
+
+    use super::{Account, CpuLook, MemoryMode};
+    use crate::ffi::ThreadClock;
+
+    fn limits() -> RunLimits {
+        RunLimits::of(Script::parse("x.py", b"pass").unwrap().metadata())
+    }
+
+    #[test]
+    fn programs_are_counted_up_to_their_limit() {
+        let mut limits = limits();
+        limits.children_max = Some(2);
+        let account = Account::new(limits, MemoryMode::Off);
+        let started: Vec<_> = (0..4).map(|_| account.child_started()).collect();
+        assert_eq!(started, [true, true, false, false]);
+        assert_eq!(account.usage(Duration::ZERO).children, Some(2));
+    }
+
+    #[test]
+    fn the_time_of_ended_programs_counts() {
+        let mut limits = limits();
+        limits.cpu = Some(Duration::from_secs(100));
+        let account = Account::new(limits, MemoryMode::Off);
+        let now = Instant::now();
+        account.begin(ThreadClock::of_this_thread(), crate::ffi::thread_cpu_time());
+        assert!(matches!(account.look_at_cpu(now, now), CpuLook::Again(at) if at > now));
+        account.child_ended(Duration::from_secs(40));
+        assert!(matches!(account.look_at_cpu(now, now), CpuLook::Again(_)));
+        account.child_ended(Duration::from_secs(60));
+        assert_eq!(account.look_at_cpu(now, now), CpuLook::Over);
+        let usage = account.usage(Duration::from_millis(1));
+        assert_eq!(usage.cpu_us, Some(100_001_000));
+    }
+
+    #[test]
+    fn without_a_limit_no_clock_is_looked_at() {
+        let account = Account::new(limits(), MemoryMode::Off);
+        let now = Instant::now();
+        account.child_ended(Duration::from_secs(1_000_000));
+        assert_eq!(account.look_at_cpu(now, now), CpuLook::NoLimit);
+    }
+
+    #[test]
+    fn a_source_is_admitted_by_what_compiling_it_takes() {
+        let mut limits = limits();
+        limits.memory_bytes = 64 << 20;
+        let account = Account::new(limits, MemoryMode::Limited);
+        assert!(account.admits_source(2 << 20) && !account.was_refused());
+        assert!(!account.admits_source((2 << 20) + 1) && account.was_refused());
+        let measured = Account::new(limits, MemoryMode::Measured);
+        assert!(measured.admits_source(u64::MAX));
+    }
 }

@@ -136,7 +136,7 @@ fn compiled<'py>(
     check_size(Some(&source))?;
     let _unlimited = ffi::charge_nobody();
     let source = if mode == "eval" {
-        stripped(source)?
+        stripped(&source)?
     } else {
         source
     };
@@ -157,7 +157,7 @@ fn is_source(value: &Bound<'_, PyAny>) -> bool {
 }
 
 /// Takes away what `eval` does not see: spaces and tabs before the expression.
-fn stripped(source: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+fn stripped<'py>(source: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = source.py();
     if source.is_instance_of::<PyString>() {
         return source.call_method1(intern!(py, "lstrip"), (" \t",));

@@ -47,11 +47,11 @@ impl Numbers {
 
     fn source(&mut self) -> String {
         let steps: Vec<_> = (0..3).map(|_| STEPS[self.next(STEPS.len())]).collect();
-        let size = [600, 5_000, 40_000, 300_000, 2_000_000][self.next(5)];
+        let size = [600, 5_000, 40_000, 200_000, 500_000][self.next(5)];
         let body = steps.join("\n        ");
         let catches = ["MemoryError", "BaseException", "()"][self.next(3)];
         format!(
-            "{PRELUDE}for size in [{size}] * 200:\n    try:\n        {body}\n    except {catches}:\n        if len(held) % 2: held.clear()\n"
+            "{PRELUDE}for size in [{size}] * 60:\n    try:\n        {body}\n    except {catches}:\n        if len(held) % 2: held.clear()\n"
         )
     }
 }
@@ -63,17 +63,22 @@ async fn a_thousand_limited_runs_leave_a_sound_process() {
     limited(&executor, 512, PRELUDE).await;
     let before = resident_bytes();
     let mut numbers = Numbers(2024);
-    let (mut refused, mut completed, mut failed) = (0, 0, 0);
+    let (mut refused, mut completed, mut failed, mut timed_out) = (0, 0, 0, 0);
     let begin = Instant::now();
     for number in 0..RUNS {
         let source = numbers.source();
-        let mut case = Case::new(&source).within(Duration::from_secs(20));
-        case.invocation.limits.memory_bytes = (8 + numbers.next(56) as u64) * MIB;
+        let mut case = Case::new(&source).within(Duration::from_secs(4));
+        case.invocation.limits.memory_bytes = (6 + numbers.next(26) as u64) * MIB;
         let outcome = case.run(&executor).await;
         match &outcome.ending {
             Ending::Completed => completed += 1,
             Ending::Failed(_) if failure(&outcome).0 == Reason::MemoryLimit => refused += 1,
             Ending::Failed(_) if failure(&outcome).0 == Reason::Exception => failed += 1,
+            Ending::Failed(_)
+                if failure(&outcome).0 == Reason::Timeout && !outcome.still_running =>
+            {
+                timed_out += 1;
+            }
             _ => panic!("run {number}: {source}\n{outcome:?}"),
         }
         if number % 20 == 0 {
@@ -83,7 +88,7 @@ async fn a_thousand_limited_runs_leave_a_sound_process() {
     assert_next_run_works(&executor).await;
     let grown = resident_bytes().saturating_sub(before);
     println!(
-        "{RUNS} runs in {:.0?}: {refused} refused memory, {completed} completed, {failed} failed otherwise; {} MiB more than at first",
+        "{RUNS} runs in {:.0?}: {refused} refused memory, {completed} completed, {failed} failed otherwise, {timed_out} timed out; {} MiB more than at first",
         begin.elapsed(),
         grown / MIB
     );
