@@ -316,7 +316,11 @@ mod tests {
             assert_eq!(capture.take().gap, None, "{size}");
             capture.push(&vec![b'x'; size + 1]);
             let captured = capture.take();
-            assert_eq!(captured.gap.unwrap().start, (size / 2).min(1 << 16), "{size}");
+            assert_eq!(
+                captured.gap.unwrap().start,
+                (size / 2).min(1 << 16),
+                "{size}"
+            );
             assert_eq!(captured.bytes_total, size as u64 + 1);
         }
     }
