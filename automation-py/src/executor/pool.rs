@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
-use super::perform::{panicked, perform, refused_memory};
+use super::perform::{concern, panicked, perform, refused_memory};
 use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
 use crate::ffi::{self, ThreadIdent};
@@ -161,6 +161,7 @@ impl Pool {
         drop(state);
         let mut outcome = run.outcome(run.abandoned_ending(cut));
         outcome.usage = run.account().usage_so_far();
+        outcome.concern = concern(run);
         outcome.still_running = true;
         outcome.output.interrupted = true;
         let script = run.invocation.script.name();

@@ -236,11 +236,8 @@ impl Previous {
 unsafe fn admitted(owner: NonNull<Tally>, extra: usize, bytes: usize) -> bool {
     // SAFETY: as the caller says.
     let tally = unsafe { owner.as_ref() };
-    let admitted = bytes <= REQUEST_BYTES_MAX && tally.admits(extra, bytes);
-    if !admitted {
-        tally.refuse();
-    }
-    admitted
+    // No block has as many bytes, and what the interpreter makes of that is not this limit's doing.
+    bytes <= REQUEST_BYTES_MAX && tally.admits(extra, bytes)
 }
 
 extern "C" fn raw_malloc(context: *mut c_void, bytes: usize) -> *mut c_void {
@@ -374,17 +371,21 @@ extern "C" fn arena_alloc(_context: *mut c_void, bytes: usize) -> *mut c_void {
     };
     // SAFETY: a thread's tally lives while it is charged.
     let tally = unsafe { owner.as_ref() };
-    if !tally.admits(bytes, bytes) {
-        if ARENA_BYTES.contains(&bytes) {
-            // Small objects become raw blocks then, which the reserve is for.
-            return null_mut();
-        }
+    let frames = !ARENA_BYTES.contains(&bytes);
+    if frames && !tally.has_room_for_frames(bytes) {
         tally.refuse();
         raise_memory_error();
+    } else if !frames && !tally.has_room(bytes) {
+        // Small objects become raw blocks then, which the reserve is for.
+        return null_mut();
     }
     let arena = alloc();
     if !arena.is_null() {
-        tally.charge(bytes);
+        if frames {
+            tally.charge_frames(bytes);
+        } else {
+            tally.charge(bytes);
+        }
         let mut arenas = ARENAS.lock();
         arenas
             .get_or_insert_default()
@@ -418,7 +419,13 @@ extern "C" fn arena_free(_context: *mut c_void, arena: *mut c_void, bytes: usize
     (previous.free)(previous.context, arena, bytes);
     if let Some(Owner(owner)) = owner {
         // SAFETY: charged when it was allocated.
-        unsafe { Tally::credit(owner, bytes) };
+        unsafe {
+            if ARENA_BYTES.contains(&bytes) {
+                Tally::credit(owner, bytes);
+            } else {
+                Tally::credit_frames(owner, bytes);
+            }
+        }
     }
 }
 

@@ -204,7 +204,7 @@ proptest! {
 }
 
 #[test]
-fn sizes_that_no_block_has_are_refused() {
+fn sizes_that_no_block_has_get_none() {
     let _alone = prepare();
     let memory = Memory::new(u64::MAX);
     let _charging = memory.charge();
@@ -216,7 +216,7 @@ fn sizes_that_no_block_has_are_refused() {
     }
     raw_free(null_mut(), block);
     raw_free(null_mut(), null_mut());
-    assert_eq!(memory.bytes(), 0);
+    assert_eq!((memory.bytes(), memory.was_refused()), (0, false));
 }
 
 #[test]

@@ -6,11 +6,15 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-/// Blocks up to this size pass while the reserve lasts: the interpreter does not survive that each of its own small
-/// allocations may fail, while what makes a script big is large blocks.
+/// Blocks up to this size are small. What makes a script big is large blocks, and those it may be refused: CPython does
+/// not survive that each of its own small allocations may fail, and PyO3 ends the process then.
 const SMALL_BYTES: usize = 4096;
 /// What small blocks may take beyond the limit.
 const RESERVE_BYTES: u64 = 8 << 20;
+/// What they take at most, until somebody has stopped who took more than the reserve.
+const LAST_RESERVE_BYTES: u64 = 32 << 20;
+/// How much larger the objects are that a traceback keeps of frames.
+const FRAME_OBJECTS_FACTOR: usize = 4;
 /// Where the bytes begin in [`Tally::word`]; the holders are below.
 const BYTES_SHIFT: u32 = 16;
 const HOLDER: u64 = 1;
@@ -24,7 +28,11 @@ pub(super) struct Tally {
     word: AtomicU64,
     limit: AtomicU64,
     peak: AtomicU64,
+    /// Those bytes among the charged ones that frames of Python functions take.
+    frames: AtomicU64,
     refused: AtomicBool,
+    /// Whether small blocks took more than the reserve.
+    overrun: AtomicBool,
 }
 
 impl Tally {
@@ -32,15 +40,38 @@ impl Tally {
         self.word.load(Ordering::Relaxed) >> BYTES_SHIFT
     }
 
-    /// Whether `extra` bytes, for a block of `block` bytes, may be charged.
+    /// Returns whether `extra` bytes, for a block of `block` bytes, may be charged. Notes it when somebody asked for
+    /// too much.
     #[inline]
     pub(super) fn admits(&self, extra: usize, block: usize) -> bool {
-        let wanted = self.bytes().saturating_add(extra as u64);
-        let limit = self.limit.load(Ordering::Relaxed);
-        wanted <= limit || (block <= SMALL_BYTES && wanted <= limit.saturating_add(RESERVE_BYTES))
+        self.has_room(extra) || self.admits_beyond_limit(extra, block)
     }
 
-    /// Notes that somebody asked for more than there is, and was told so.
+    /// Returns whether `extra` bytes are within the limit.
+    #[inline]
+    pub(super) fn has_room(&self, extra: usize) -> bool {
+        self.bytes().saturating_add(extra as u64) <= self.limit.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn admits_beyond_limit(&self, extra: usize, block: usize) -> bool {
+        if block > SMALL_BYTES {
+            self.refuse();
+            return false;
+        }
+        let limit = self.limit.load(Ordering::Relaxed);
+        let beyond = self
+            .bytes()
+            .saturating_add(extra as u64)
+            .saturating_sub(limit);
+        if beyond > RESERVE_BYTES {
+            self.overrun.store(true, Ordering::Release);
+            self.refuse();
+        }
+        beyond <= LAST_RESERVE_BYTES
+    }
+
+    /// Notes that somebody asked for too much.
     #[cold]
     pub(super) fn refuse(&self) {
         self.refused.store(true, Ordering::Release);
@@ -53,6 +84,32 @@ impl Tally {
         let now = (self.word.fetch_add(added, Ordering::Relaxed) + added) >> BYTES_SHIFT;
         if now > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether `bytes` more of frames are within the limit. An exception that ends them all makes a larger
+    /// object of each.
+    pub(super) fn has_room_for_frames(&self, bytes: usize) -> bool {
+        let frames = self.frames.load(Ordering::Relaxed) as usize;
+        self.has_room(bytes + FRAME_OBJECTS_FACTOR * frames)
+    }
+
+    /// Charges bytes of frames.
+    pub(super) fn charge_frames(&self, bytes: usize) {
+        self.frames.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.charge(bytes);
+    }
+
+    /// Takes bytes of frames back.
+    ///
+    /// # Safety
+    /// As for [`credit`](Self::credit).
+    pub(super) unsafe fn credit_frames(tally: NonNull<Self>, bytes: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let frames = &tally.as_ref().frames;
+            frames.fetch_sub(bytes as u64, Ordering::Relaxed);
+            Self::credit(tally, bytes);
         }
     }
 
@@ -130,7 +187,9 @@ impl Memory {
             word: AtomicU64::new(HOLDER),
             limit: AtomicU64::new(limit_bytes),
             peak: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            overrun: AtomicBool::new(false),
         });
         Self(NonNull::from(Box::leak(tally)))
     }
@@ -150,7 +209,12 @@ impl Memory {
         self.tally().peak.load(Ordering::Relaxed)
     }
 
-    /// Returns whether an allocation was refused.
+    /// Returns whether small blocks, which are not refused, took more than their reserve: somebody has to stop it.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.tally().overrun.load(Ordering::Acquire)
+    }
+
+    /// Returns whether more was asked for than the limit allows.
     pub(crate) fn was_refused(&self) -> bool {
         self.tally().refused.load(Ordering::Acquire)
     }
@@ -225,16 +289,20 @@ mod tests {
     fn small_blocks_have_a_reserve_and_large_ones_have_none() {
         let memory = Memory::new(1000);
         let tally = memory.tally();
-        assert!(tally.admits(1000, 1000) && !tally.admits(5000, 5000));
+        assert!(tally.admits(1000, 1000) && tally.has_room(1000) && !tally.has_room(1001));
         tally.charge(1000);
-        assert!(tally.admits(4096, 4096) && !tally.admits(4097, 4097));
+        assert!(tally.admits(4096, 4096) && !memory.was_refused());
+        assert!(!tally.admits(4097, 4097) && memory.was_refused());
         tally.charge(8 << 20);
+        assert!(!memory.is_overrun());
+        assert!(tally.admits(1, 1) && memory.is_overrun());
+        tally.charge(24 << 20);
         assert!(!tally.admits(1, 1));
         memory.allow_more(10_000);
         assert!(tally.admits(10_000, 10_000) && !tally.admits(10_001, 10_001));
         // SAFETY: charged above.
-        unsafe { super::Tally::credit(memory.0, 1000 + (8 << 20)) };
-        assert_eq!((memory.bytes(), memory.peak()), (0, 1000 + (8 << 20)));
+        unsafe { super::Tally::credit(memory.0, 1000 + (32 << 20)) };
+        assert_eq!((memory.bytes(), memory.peak()), (0, 1000 + (32 << 20)));
     }
 
     #[test]

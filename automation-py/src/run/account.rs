@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use automation_core::executor::{Failure, RunLimits};
 use automation_core::{Reason, ResourceUsage};
 use parking_lot::Mutex;
+use pyo3::prelude::*;
 
 use crate::ffi::{Charging, Memory, ThreadClock, charge_nobody, thread_cpu_time};
 
@@ -95,6 +96,16 @@ impl Account {
     /// Returns whether memory was refused.
     pub(crate) fn was_refused(&self) -> bool {
         self.memory.as_ref().is_some_and(Memory::was_refused)
+    }
+
+    /// Returns whether the run has to be stopped since it takes memory that it can't be refused.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.memory.as_ref().is_some_and(Memory::is_overrun)
+    }
+
+    /// Returns whether memory is counted, and somebody has to look whether the run takes too much.
+    pub(crate) fn has_memory_limit(&self) -> bool {
+        self.mode == MemoryMode::Limited
     }
 
     /// Returns the failure of a run that was refused memory.
@@ -247,6 +258,18 @@ impl Account {
     pub(crate) fn usage_so_far(&self) -> ResourceUsage {
         self.usage(self.worker_cpu())
     }
+}
+
+/// Does what our own code does on a script's thread: charged to nobody and never refused, since PyO3 panics when it is
+/// refused something, and ends the process when that is an exception.
+pub(crate) fn free_of_charge<R>(py: Python<'_>, work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    let _nobody = charge_nobody();
+    let result = work();
+    if let Err(error) = &result {
+        // Made now, and not where it is raised.
+        error.value(py);
+    }
+    result
 }
 
 /// What a look at a run's processor time says.

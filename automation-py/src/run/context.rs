@@ -9,9 +9,10 @@ use automation_core::secret::SecretError;
 use pyo3::exceptions::{PyAttributeError, PyLookupError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 use serde_json::Value;
 
-use super::{Run, current, emit, remaining};
+use super::{Run, current, emit, free_of_charge, remaining};
 use crate::convert::{object_to_python, to_python};
 
 /// The object behind `automation.ctx`.
@@ -64,7 +65,7 @@ fn cached<'py>(
     if let Some(value) = cached {
         return Ok(value.into_bound(py));
     }
-    let value = convert()?;
+    let value = free_of_charge(py, convert)?;
     let former = run.objects.lock().context[place].replace(value.clone().unbind());
     drop(former);
     Ok(value)
@@ -141,7 +142,8 @@ impl Context {
 
     /// Adds a line to the run's log.
     fn log(&self, py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<()> {
-        let text = text.str()?.to_string_lossy().into_owned();
+        let text = text.str()?;
+        let text = free_of_charge(py, || Ok(text.to_string_lossy().into_owned()))?;
         emit(py, &run()?, vec![RunEvent::Log { text }]);
         Ok(())
     }
@@ -149,11 +151,11 @@ impl Context {
     /// Returns the secret with this name.
     ///
     /// Raises `LookupError` when there is none.
-    fn secret(&self, py: Python<'_>, name: &str) -> PyResult<String> {
+    fn secret(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyString>> {
         let run = run()?;
         let secret = py.detach(|| run.invocation.host.secret(name));
-        match secret {
-            Ok(secret) => Ok(secret.expose().to_owned()),
+        free_of_charge(py, || match secret {
+            Ok(secret) => Ok(PyString::new(py, secret.expose()).unbind()),
             Err(error @ SecretError::InvalidName { .. }) => {
                 Err(PyValueError::new_err(error.to_string()))
             }
@@ -161,7 +163,7 @@ impl Context {
                 Err(PyOSError::new_err(error.to_string()))
             }
             Err(error) => Err(PyLookupError::new_err(error.to_string())),
-        }
+        })
     }
 
     fn __repr__(&self) -> String {

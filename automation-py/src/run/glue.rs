@@ -20,6 +20,7 @@ pub(crate) struct Glue {
     pub(crate) call_exit_functions: Py<PyAny>,
     pub(crate) meet_interruption: Py<PyAny>,
     pub(crate) join_threads: Py<PyAny>,
+    pub(super) begin_thread: Py<PyAny>,
     /// The class of what is `__main__`.
     pub(super) run_module: Py<PyAny>,
     pub(super) restore_main: Py<PyAny>,
@@ -61,6 +62,7 @@ impl Glue {
             call_exit_functions: find("call_exit_functions")?,
             meet_interruption: find("meet_interruption")?,
             join_threads: find("join_threads")?,
+            begin_thread: find("begin_thread")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),
             getprofile: sys.getattr("getprofile")?.unbind(),

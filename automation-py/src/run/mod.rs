@@ -33,6 +33,7 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
+use self::account::free_of_charge;
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
 pub(crate) use self::context::{Context, module_attribute};
 pub(crate) use self::exempt::install as exempt_imports;
@@ -215,6 +216,7 @@ impl Run {
         match cut {
             Cut::TimedOut => Ending::Failed(self.timed_out()),
             Cut::CpuLimit => Ending::Failed(self.account.cpu_failure()),
+            Cut::MemoryLimit => Ending::Failed(self.account.memory_failure()),
             Cut::Cancelled => Ending::Cancelled,
         }
     }
@@ -224,6 +226,7 @@ impl Run {
         Ending::Failed(match cut {
             Cut::TimedOut => self.timed_out(),
             Cut::CpuLimit => self.account.cpu_failure(),
+            Cut::MemoryLimit => self.account.memory_failure(),
             Cut::Cancelled => Failure::new(
                 Reason::CancelledByRequest,
                 "cancelled, and still running: it could not be stopped",

@@ -9,7 +9,8 @@ const RUNNING: u8 = 1;
 const TIMED_OUT: u8 = 2;
 const CANCELLED: u8 = 3;
 const CPU_LIMIT: u8 = 4;
-const ENDED: u8 = 5;
+const MEMORY_LIMIT: u8 = 5;
+const ENDED: u8 = 6;
 
 /// What cuts a run short. Decided here, never by the exception that surfaces in the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) enum Cut {
     TimedOut,
     /// It used more processor time than it may.
     CpuLimit,
+    /// It took more memory than it may, in blocks that it could not be refused.
+    MemoryLimit,
     /// It was asked to end.
     Cancelled,
 }
@@ -46,6 +49,7 @@ impl Phase {
         let word = match cut {
             Cut::TimedOut => TIMED_OUT,
             Cut::CpuLimit => CPU_LIMIT,
+            Cut::MemoryLimit => MEMORY_LIMIT,
             Cut::Cancelled => CANCELLED,
         };
         self.word
@@ -58,6 +62,7 @@ impl Phase {
         match self.word.swap(ENDED, Ordering::AcqRel) {
             TIMED_OUT => Some(Cut::TimedOut),
             CPU_LIMIT => Some(Cut::CpuLimit),
+            MEMORY_LIMIT => Some(Cut::MemoryLimit),
             CANCELLED => Some(Cut::Cancelled),
             _ => None,
         }

@@ -1,5 +1,7 @@
 //! Scripts that want more memory than they may have.
 
+use std::time::Duration;
+
 use automation_core::executor::{Ending, Executor};
 use automation_core::{Concern, Reason};
 use automation_py::PythonExecutor;
@@ -58,7 +60,11 @@ const RUNAWAYS: [(&str, &str); 18] = [
 
 #[tokio::test]
 async fn runaways_end_and_the_memory_comes_back() {
-    let executor = executor();
+    // Without the end of a C function on a busy machine nothing comes back.
+    let executor = PythonExecutor::builder()
+        .grace(Duration::from_secs(20))
+        .build()
+        .unwrap();
     limited(
         &executor,
         64,
@@ -79,9 +85,13 @@ async fn runaways_end_and_the_memory_comes_back() {
             "{message}"
         );
         let peak = outcome.usage.memory_peak_bytes.unwrap();
-        assert!(peak <= (64 + 8 + 16) * MIB, "{name}: {peak}");
+        assert!(peak <= (64 + 32 + 16) * MIB, "{name}: {peak}");
         let concern = (!cfg!(Py_3_13)).then_some(Concern::MemoryLimit);
-        assert_eq!((outcome.concern, outcome.exit_code), (concern, None));
+        assert_eq!(
+            (outcome.concern, outcome.exit_code),
+            (concern, None),
+            "{name}: {outcome:?}"
+        );
         assert_next_run_works(&executor).await;
         let grown = resident_bytes().saturating_sub(before);
         assert!(grown < 32 * MIB, "{name}: {} MiB more", grown / MIB);
@@ -244,11 +254,82 @@ while True:
         pass
 "#;
     let executor = executor();
-    let mut case = Case::new(source).within(std::time::Duration::from_millis(300));
+    let mut case = Case::new(source).within(Duration::from_millis(300));
     case.invocation.limits.memory_bytes = 32 * MIB;
     let outcome = case.run(&executor).await;
     assert_eq!(failure(&outcome).0, Reason::Timeout);
     let concern = (!cfg!(Py_3_13)).then_some(Concern::MemoryLimit);
     assert_eq!(outcome.concern, concern);
+    assert_next_run_works(&executor).await;
+}
+
+/// Our own functions allocate too, and PyO3 panics when it is refused.
+#[tokio::test]
+async fn our_own_functions_do_not_panic_at_the_limit() {
+    let source = r#"
+import atexit, io, os, sys, threading
+from automation import ctx
+accented, long = 'é' * 10_000, 'x' * 10_000
+calls = (
+    lambda: print(accented[:5000], long[:9]), lambda: sys.stdout.write('\ud800' * 10_000),
+    lambda: sys.stdout.writelines([long, accented]), lambda: sys.stdout.buffer.write(bytes(4000)),
+    lambda: sys.stdin.read(), lambda: sys.argv, lambda: sys.path, lambda: setattr(sys, 'argv', []),
+    lambda: os.environ.update(A=long), lambda: os.environ.copy(),
+    lambda: ctx.parameters['long'], lambda: ctx.ticket, lambda: ctx.progress(0.5, long), lambda: ctx.progress(5),
+    lambda: ctx.log(accented), lambda: ctx.secret('token'), lambda: ctx.secret(long), lambda: ctx.absent,
+    lambda: atexit.register(print, 'end'), lambda: threading.Thread(target=print).start(),
+    lambda: exec('x = 1'), lambda: eval('[' + '1,' * 10_000 + ']'), lambda: exec('x = ('),
+    lambda: sys.unraisablehook, lambda: threading.excepthook,
+    lambda: __import__('absent_module'), lambda: __import__('colorsys'),
+)
+held, panics = [], []
+try:
+    while True: held.append(bytes(5000))
+except MemoryError:
+    pass
+for number, call in enumerate(calls):
+    try:
+        call()
+    except Exception:
+        pass
+    except BaseException as error:
+        panics.append((number, repr(error)))
+print('\npanics', panics)
+"#;
+    let executor = executor();
+    let mut case = Case::new(source).with(serde_json::json!({ "long": "x".repeat(10_000) }));
+    case.invocation.limits.memory_bytes = 16 * MIB;
+    let outcome = case.run(&executor).await;
+    assert_eq!(
+        failure(&outcome).0,
+        Reason::MemoryLimit,
+        "{}",
+        outcome.output.stderr.text
+    );
+    let text = outcome.output.stdout.text;
+    assert!(
+        text.ends_with("\npanics []\nend\n"),
+        "{} {}",
+        &text[text.len().saturating_sub(300)..],
+        outcome.output.stderr.text
+    );
+    assert_next_run_works(&executor).await;
+}
+
+/// Small blocks are not refused one by one: the run is cut short.
+#[tokio::test]
+async fn small_blocks_are_no_way_round_the_limit() {
+    let source = r#"
+held = None
+while True:
+    try:
+        while True: held = (held, 1.5)
+    except MemoryError:
+        pass
+"#;
+    let executor = executor();
+    let outcome = limited(&executor, 16, source).await;
+    assert_eq!(failure(&outcome).0, Reason::MemoryLimit, "{outcome:?}");
+    assert!(outcome.output.interrupted && !outcome.still_running);
     assert_next_run_works(&executor).await;
 }

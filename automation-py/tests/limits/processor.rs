@@ -95,11 +95,10 @@ ready.wait()
 
 #[tokio::test]
 async fn a_script_that_could_not_be_stopped_still_has_a_usage() {
-    let source = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end:\n    try:\n        while time.monotonic() < end: pass\n    except BaseException: pass\n";
+    let source = "sum(range(10**8))";
     let (outcome, _) = within(LIMIT, source).await;
     assert_eq!(failure(&outcome).0, Reason::CpuLimit);
     assert!(outcome.still_running);
     assert!(cpu(&outcome) >= LIMIT, "{:?}", cpu(&outcome));
     assert!(outcome.usage.memory_peak_bytes.is_some());
-    tokio::time::sleep(Duration::from_secs(1)).await;
 }

@@ -51,7 +51,7 @@ impl Numbers {
         let body = steps.join("\n        ");
         let catches = ["MemoryError", "BaseException", "()"][self.next(3)];
         format!(
-            "{PRELUDE}for size in [{size}] * 60:\n    try:\n        {body}\n    except {catches}:\n        if len(held) % 2: held.clear()\n"
+            "{PRELUDE}for size in [{size}] * 40:\n    try:\n        {body}\n    except {catches}:\n        if len(held) % 2: held.clear()\n"
         )
     }
 }
@@ -67,8 +67,8 @@ async fn a_thousand_limited_runs_leave_a_sound_process() {
     let begin = Instant::now();
     for number in 0..RUNS {
         let source = numbers.source();
-        let mut case = Case::new(&source).within(Duration::from_secs(4));
-        case.invocation.limits.memory_bytes = (6 + numbers.next(26) as u64) * MIB;
+        let mut case = Case::new(&source).within(Duration::from_secs(60));
+        case.invocation.limits.memory_bytes = (3 + numbers.next(14) as u64) * MIB;
         let outcome = case.run(&executor).await;
         match &outcome.ending {
             Ending::Completed => completed += 1,
