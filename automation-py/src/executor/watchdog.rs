@@ -12,8 +12,6 @@ use crate::run::{CpuLook, Cut, Run};
 
 /// How often it looks while runs come and go.
 const TICK: Duration = Duration::from_millis(1);
-/// How often it looks whether a run takes more memory than it may.
-const MEMORY_LOOK: Duration = Duration::from_millis(20);
 /// Time without a new run after which it sleeps until the next deadline.
 const QUIET: Duration = Duration::from_millis(100);
 /// Time from one interruption of a script to the next: one that catches the first meets another.
@@ -123,8 +121,8 @@ impl Watchdog {
             } else if run.account().is_overrun() {
                 Cut::MemoryLimit
             } else {
-                if run.account().has_memory_limit() {
-                    wake_at(now + MEMORY_LOOK);
+                if let Some(look) = run.account().next_memory_look() {
+                    wake_at(now + look);
                 }
                 // A run that has not begun yet begins at once.
                 wake_at(deadline.unwrap_or(now + TICK));

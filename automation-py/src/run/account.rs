@@ -22,6 +22,12 @@ const IMPORT_FACTOR: u64 = 4;
 const IMPORT_BYTES_MIN: u64 = 256 << 20;
 /// Memory that compiling takes for each byte of source, about.
 const COMPILE_FACTOR: u64 = 128;
+/// More than a script can allocate in small blocks: those are the ones that it is not refused.
+const SMALL_BYTES_PER_SECOND: f64 = 1e9;
+/// Time from one look at the memory of a run near its limit to the next.
+const MEMORY_LOOK: Duration = Duration::from_millis(20);
+/// What is added to it, at most, while there is room.
+const MEMORY_LOOK_MAX: Duration = Duration::from_secs(10);
 /// Longest time between two looks at the clocks of a run that has a limit of processor time.
 const CPU_LOOK: Duration = Duration::from_millis(50);
 /// Shortest one.
@@ -103,9 +109,13 @@ impl Account {
         self.memory.as_ref().is_some_and(Memory::is_overrun)
     }
 
-    /// Returns whether memory is counted, and somebody has to look whether the run takes too much.
-    pub(crate) fn has_memory_limit(&self) -> bool {
-        self.mode == MemoryMode::Limited
+    /// Returns how long the run can't come to that: until somebody has to look again. `None`: it never can.
+    pub(crate) fn next_memory_look(&self) -> Option<Duration> {
+        let memory = self.memory.as_ref();
+        let memory = memory.filter(|_| self.mode == MemoryMode::Limited)?;
+        let room = self.limits.memory_bytes.saturating_sub(memory.bytes());
+        let filled = Duration::from_secs_f64(room as f64 / SMALL_BYTES_PER_SECOND);
+        Some(MEMORY_LOOK + filled.min(MEMORY_LOOK_MAX))
     }
 
     /// Returns the failure of a run that was refused memory.
