@@ -157,15 +157,12 @@ fn main() {
     for (case, (name, ..)) in CASES.iter().enumerate() {
         let off = median(rounds.iter().map(|round| round.0[case]));
         let on = median(rounds.iter().map(|round| round.1[case]));
-        let least = |part: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| {
-            let figures = rounds.iter().map(|round| part(round)[case]);
-            figures.fold(f64::INFINITY, f64::min)
-        };
+        let least = |figures: &mut dyn Iterator<Item = f64>| figures.fold(f64::INFINITY, f64::min);
+        let least_off = least(&mut rounds.iter().map(|round| round.0[case]));
+        let least_on = least(&mut rounds.iter().map(|round| round.1[case]));
         println!(
-            "| {name} | {off:.2} | {on:.2} | {:.2} | {:.2} | {:.2} |",
-            on - off,
-            least(|round| &round.0),
-            least(|round| &round.1)
+            "| {name} | {off:.2} | {on:.2} | {:.2} | {least_off:.2} | {least_on:.2} |",
+            on - off
         );
     }
 }

@@ -20,8 +20,8 @@ const ENDING_BYTES: u64 = 16 << 20;
 /// more, in the whole process.
 const IMPORT_FACTOR: u64 = 4;
 const IMPORT_BYTES_MIN: u64 = 256 << 20;
-/// Memory that compiling takes for each byte of source, about.
-const COMPILE_FACTOR: u64 = 128;
+/// Memory that compiling takes for each byte of source, about, where the source is dense.
+const COMPILE_FACTOR: u64 = 512;
 /// More than a script can allocate in small blocks: those are the ones that it is not refused.
 const SMALL_BYTES_PER_SECOND: f64 = 1e9;
 /// Time from one look at the memory of a run near its limit to the next.
@@ -382,8 +382,8 @@ mod tests {
         let mut limits = limits();
         limits.memory_bytes = 64 << 20;
         let account = Account::new(limits, MemoryMode::Limited);
-        assert!(account.admits_source(2 << 20) && !account.was_refused());
-        assert!(!account.admits_source((2 << 20) + 1) && account.was_refused());
+        assert!(account.admits_source(512 << 10) && !account.was_refused());
+        assert!(!account.admits_source((512 << 10) + 1) && account.was_refused());
         let measured = Account::new(limits, MemoryMode::Measured);
         assert!(measured.admits_source(u64::MAX));
     }
