@@ -40,6 +40,14 @@ use crate::run::{Answer, Run};
 /// [`still_running`](Outcome::still_running), its thread is abandoned and replaced, and what it still writes is
 /// counted and dropped.
 ///
+/// # Limits
+/// A script that asks for more memory than its limit gets a `MemoryError`, and its run fails with
+/// [`MemoryLimit`](automation_core::Reason::MemoryLimit), whatever it makes of that. Hooks in the interpreter's
+/// allocators see to it, which charge each block to its run; what C libraries allocate by themselves and what `mmap`
+/// maps escapes them. Modules that a run is the first to import are not charged to it.
+///
+/// Processor time is that of the run's threads and of its programs that have ended.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;

@@ -1,24 +1,20 @@
-//! Hooks in CPython's allocators that charge the calling thread's [`Tally`]: in the raw domain, where every block
-//! over 512 bytes comes from, and in the allocator of the arenas that smaller ones are cut from.
+//! Hooks in CPython's raw allocator, where every block over 512 bytes comes from: they charge the calling thread's
+//! [`Tally`]. Smaller blocks are cut from arenas, which `arenas` hooks.
 //!
 //! They may be installed while the interpreter runs. A charged block has a trailer that names its owner; a block
 //! without one is freed as before. On threads that charge nobody they pass everything through. Once installed they
 //! stay: blocks with trailers may live until the process ends.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::raw::c_void;
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
-use pyo3::ffi::{
-    PyExc_MemoryError, PyMem_GetAllocator, PyMem_SetAllocator, PyMemAllocatorDomain,
-    PyMemAllocatorEx, PyObject_GetArenaAllocator, PyObject_SetArenaAllocator,
-    PyObjectArenaAllocator, PyThread_get_thread_ident, PyThreadState_SetAsyncExc,
-};
+use pyo3::ffi::{PyMem_GetAllocator, PyMem_SetAllocator, PyMemAllocatorDomain, PyMemAllocatorEx};
 use pyo3::prelude::*;
 
+use super::arenas;
 use super::tally::{Tally, charged};
 
 /// What was there before. The context is not given to the raw functions: it is null, or we would not be here.
@@ -31,41 +27,20 @@ struct Previous {
     mark: u64,
 }
 
-struct PreviousArena {
-    context: *mut c_void,
-    alloc: extern "C" fn(*mut c_void, usize) -> *mut c_void,
-    free: extern "C" fn(*mut c_void, *mut c_void, usize),
-}
-
-// SAFETY: the context is CPython's or another hook's to guard, and is used with the GIL held as they expect.
-unsafe impl Send for PreviousArena {}
-// SAFETY: as above.
-unsafe impl Sync for PreviousArena {}
-
 static PREVIOUS: OnceLock<Previous> = OnceLock::new();
-static PREVIOUS_ARENA: OnceLock<PreviousArena> = OnceLock::new();
-/// The owners of charged arenas. Used with the GIL held, so that no fork finds it locked.
-static ARENAS: Mutex<Option<HashMap<usize, Owner>>> = Mutex::new(None);
-
-/// A tally, kept alive by what is charged to it.
-#[derive(Clone, Copy)]
-struct Owner(NonNull<Tally>);
-
-// SAFETY: a tally is atomics only.
-unsafe impl Send for Owner {}
-
 /// Installs the hooks, once.
 ///
 /// # Errors
 /// Another allocator than CPython's own is in place, whose blocks have no room for a trailer: that of
 /// `python -X dev`, of `tracemalloc` or of a memory profiler.
-pub(crate) fn install(_py: Python<'_>) -> Result<(), String> {
+pub(crate) fn install(py: Python<'_>) -> Result<(), String> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = INSTALLED.lock();
     if !*installed {
         let raw = raw_allocator();
         keep(&raw)
             .ok_or("another allocator is in place (python -X dev, tracemalloc, a profiler)")?;
+        arenas::install(py).ok_or("the allocator of arenas is unknown")?;
         set_hooks(raw);
         *installed = true;
     }
@@ -87,13 +62,6 @@ fn raw_allocator() -> PyMemAllocatorEx {
 
 /// Keeps what the hooks call. `None` when the raw allocator is not CPython's own, which alone has no context.
 fn keep(raw: &PyMemAllocatorEx) -> Option<()> {
-    let mut arena = PyObjectArenaAllocator {
-        ctx: null_mut(),
-        alloc: None,
-        free: None,
-    };
-    // SAFETY: attached, as `install` shows; writes the struct.
-    unsafe { PyObject_GetArenaAllocator(&raw mut arena) };
     if !raw.ctx.is_null() {
         return None;
     }
@@ -104,13 +72,7 @@ fn keep(raw: &PyMemAllocatorEx) -> Option<()> {
         free: raw.free?,
         mark: RandomState::new().build_hasher().finish(),
     };
-    let previous_arena = PreviousArena {
-        context: arena.ctx,
-        alloc: arena.alloc?,
-        free: arena.free?,
-    };
     let _ = PREVIOUS.set(previous);
-    let _ = PREVIOUS_ARENA.set(previous_arena);
     Some(())
 }
 
@@ -124,16 +86,8 @@ fn set_hooks(raw: PyMemAllocatorEx) {
         realloc: Some(raw_realloc),
         free: Some(raw_free),
     };
-    let mut arena_hooks = PyObjectArenaAllocator {
-        ctx: null_mut(),
-        alloc: Some(arena_alloc),
-        free: Some(arena_free),
-    };
     // SAFETY: attached, as `install` shows; the functions keep CPython's contract for allocators.
-    unsafe {
-        PyMem_SetAllocator(PyMemAllocatorDomain::PYMEM_DOMAIN_RAW, &raw mut hooks);
-        PyObject_SetArenaAllocator(&raw mut arena_hooks);
-    }
+    unsafe { PyMem_SetAllocator(PyMemAllocatorDomain::PYMEM_DOMAIN_RAW, &raw mut hooks) };
 }
 
 /// The end of a charged block: the mark combined with the block's address, and the owner.
@@ -357,74 +311,6 @@ extern "C" fn raw_free(context: *mut c_void, block: *mut c_void) {
         (previous.free)(context, block);
         if let Some((owner, bytes)) = former {
             Tally::credit(owner, bytes);
-        }
-    }
-}
-
-extern "C" fn arena_alloc(_context: *mut c_void, bytes: usize) -> *mut c_void {
-    let previous = PREVIOUS_ARENA
-        .get()
-        .expect("kept before the hooks are put in");
-    let alloc = || (previous.alloc)(previous.context, bytes);
-    let Some(owner) = charged() else {
-        return alloc();
-    };
-    // SAFETY: a thread's tally lives while it is charged.
-    let tally = unsafe { owner.as_ref() };
-    let frames = !ARENA_BYTES.contains(&bytes);
-    if frames && !tally.has_room_for_frames(bytes) {
-        tally.refuse();
-        raise_memory_error();
-    } else if !frames && !tally.has_room(bytes) {
-        // Small objects become raw blocks then, which the reserve is for.
-        return null_mut();
-    }
-    let arena = alloc();
-    if !arena.is_null() {
-        if frames {
-            tally.charge_frames(bytes);
-        } else {
-            tally.charge(bytes);
-        }
-        let mut arenas = ARENAS.lock();
-        arenas
-            .get_or_insert_default()
-            .insert(arena as usize, Owner(owner));
-    }
-    arena
-}
-
-/// The sizes of arenas for objects, before Python 3.10 and since. What else comes from here are chunks of the stack of
-/// Python frames.
-const ARENA_BYTES: [usize; 2] = [256 * 1024, 1024 * 1024];
-
-/// Raises `MemoryError` at the start of the function that this thread is about to call: CPython 3.11 counts its
-/// references wrongly when there is no memory for a function's frame.
-fn raise_memory_error() {
-    // SAFETY: CPython calls for a chunk with the GIL held; the exception's class is immortal.
-    unsafe {
-        let thread = PyThread_get_thread_ident();
-        PyThreadState_SetAsyncExc(thread.cast_signed(), PyExc_MemoryError);
-    }
-}
-
-extern "C" fn arena_free(_context: *mut c_void, arena: *mut c_void, bytes: usize) {
-    let previous = PREVIOUS_ARENA
-        .get()
-        .expect("kept before the hooks are put in");
-    let owner = ARENAS
-        .lock()
-        .as_mut()
-        .and_then(|arenas| arenas.remove(&(arena as usize)));
-    (previous.free)(previous.context, arena, bytes);
-    if let Some(Owner(owner)) = owner {
-        // SAFETY: charged when it was allocated.
-        unsafe {
-            if ARENA_BYTES.contains(&bytes) {
-                Tally::credit(owner, bytes);
-            } else {
-                Tally::credit_frames(owner, bytes);
-            }
         }
     }
 }

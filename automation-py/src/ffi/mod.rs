@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
 mod allocators;
+mod arenas;
 mod tally;
 mod thread_clock;
 

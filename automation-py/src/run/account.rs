@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use automation_core::executor::{Failure, RunLimits};
 use automation_core::{Reason, ResourceUsage};
 use parking_lot::Mutex;
-use pyo3::prelude::*;
 
 use crate::ffi::{Charging, Memory, ThreadClock, charge_nobody, thread_cpu_time};
 
@@ -268,18 +267,6 @@ impl Account {
     pub(crate) fn usage_so_far(&self) -> ResourceUsage {
         self.usage(self.worker_cpu())
     }
-}
-
-/// Does what our own code does on a script's thread: charged to nobody and never refused, since PyO3 panics when it is
-/// refused something, and ends the process when that is an exception.
-pub(crate) fn free_of_charge<R>(py: Python<'_>, work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
-    let _nobody = charge_nobody();
-    let result = work();
-    if let Err(error) = &result {
-        // Made now, and not where it is raised.
-        error.value(py);
-    }
-    result
 }
 
 /// What a look at a run's processor time says.

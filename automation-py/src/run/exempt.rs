@@ -1,5 +1,6 @@
-//! Imports and compiling, during which a run's memory limit does not count: the interpreter survives a refusal there
-//! neither itself (compiling) nor in what it leaves (a module that is half imported, for the whole process).
+//! What a run's memory limit does not count for. Imports and compiling: the interpreter survives a refusal there
+//! neither itself (compiling) nor in what it leaves (a module that is half imported, for the whole process). And our
+//! own code.
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
@@ -48,6 +49,18 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     builtins.add_function(wrap_pyfunction!(compile, &builtins)?)?;
     builtins.add_function(wrap_pyfunction!(exec, &builtins)?)?;
     builtins.add_function(wrap_pyfunction!(eval, &builtins)?)
+}
+
+/// Does what our own code does on a script's thread: charged to nobody and never refused, since PyO3 panics when it is
+/// refused something, and ends the process when that is an exception.
+pub(super) fn free_of_charge<R>(py: Python<'_>, work: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    let _nobody = ffi::charge_nobody();
+    let result = work();
+    if let Err(error) = &result {
+        // Made now, and not where it is raised.
+        error.value(py);
+    }
+    result
 }
 
 /// Find and load the module.

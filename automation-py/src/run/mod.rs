@@ -33,9 +33,9 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-use self::account::free_of_charge;
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
 pub(crate) use self::context::{Context, module_attribute};
+use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;
 pub(crate) use self::folder::folder_changed;
 pub(crate) use self::glue::{Glue, install, is_package_foreign};
