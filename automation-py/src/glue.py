@@ -228,6 +228,11 @@ def adopt_worker():
     threading.current_thread()._daemonic = False
 
 
+def begin_thread():
+    """Called first on a thread that a script starts: it has a place for its first frames afterwards, which nothing
+    can refuse it."""
+
+
 def join_threads():
     """Waits for the threads that the script left, as the interpreter does before it ends."""
     while True:

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use automation_core::executor::ExecutorError;
 use automation_core::limits;
+use pyo3::prelude::*;
 
 use super::PythonExecutor;
 use super::injector::Injector;
 use super::pool::{Pool, Settings};
 use super::watchdog::Watchdog;
+use crate::ffi;
 use crate::interpreter::Interpreter;
+use crate::run::{self, MemoryMode};
 
 /// As many as the engine dispatches: a script that waits never keeps another from its turn. Threads are started when
 /// they are needed.
@@ -38,6 +41,7 @@ impl PythonExecutorBuilder {
                 workers: WORKERS,
                 grace: GRACE,
                 abandoned_max: ABANDONED_MAX,
+                memory: MemoryMode::Limited,
             },
         }
     }
@@ -70,17 +74,46 @@ impl PythonExecutorBuilder {
         self
     }
 
+    /// Sets whether a script that asks for more memory than its limit is refused it. Without, memory is still
+    /// counted. Default: yes.
+    pub const fn memory_limits(mut self, limited: bool) -> Self {
+        if !matches!(self.settings.memory, MemoryMode::Off) {
+            self.settings.memory = if limited {
+                MemoryMode::Limited
+            } else {
+                MemoryMode::Measured
+            };
+        }
+        self
+    }
+
+    /// Sets whether the memory of runs is counted, for which the interpreter's allocators are hooked. Without,
+    /// there are no memory limits either. Default: yes.
+    pub const fn accounting(mut self, counted: bool) -> Self {
+        if !counted {
+            self.settings.memory = MemoryMode::Off;
+        } else if matches!(self.settings.memory, MemoryMode::Off) {
+            self.settings.memory = MemoryMode::Limited;
+        }
+        self
+    }
+
     /// Starts the executor, and the interpreter if this process has none. Blocks for some tens of milliseconds.
     ///
     /// # Errors
     /// [`ExecutorError::Start`] that says what is expected: the interpreter is missing, free-threaded, of another
     /// version than the library, or not the one that this process runs already.
-    pub fn build(self) -> Result<PythonExecutor, ExecutorError> {
+    pub fn build(mut self) -> Result<PythonExecutor, ExecutorError> {
         let interpreter = Interpreter::start(self.python.as_deref())?;
+        let accounting = self.count_memory();
         let injector = Injector::start()?;
-        let pool = Pool::start(self.settings)?;
+        let pool = Pool::start(self.settings, interpreter.hosted)?;
         let watchdog = Watchdog::new(Arc::clone(&pool), injector);
-        let executor = PythonExecutor { interpreter, pool };
+        let executor = PythonExecutor {
+            interpreter,
+            pool,
+            accounting,
+        };
         thread::Builder::new()
             .name("python-watch".to_owned())
             .spawn(move || watchdog.watch())
@@ -89,4 +122,29 @@ impl PythonExecutorBuilder {
             })?;
         Ok(executor)
     }
+
+    /// Installs what counting memory needs, if it is wanted. Returns how memory is counted, in a word or a sentence.
+    fn count_memory(&mut self) -> String {
+        if self.settings.memory != MemoryMode::Off
+            && let Err(problem) = count_memory()
+        {
+            self.settings.memory = MemoryMode::Off;
+            tracing::warn!(problem, "memory is not counted, and has no limits");
+            return format!("off: {problem}");
+        }
+        match self.settings.memory {
+            MemoryMode::Off => "off",
+            MemoryMode::Measured => "measured",
+            MemoryMode::Limited => "limited",
+        }
+        .to_owned()
+    }
+}
+
+/// Hooks the interpreter's allocators, and what must not be refused memory.
+fn count_memory() -> Result<(), String> {
+    Python::attach(|py| {
+        ffi::install_allocators(py)?;
+        run::exempt_imports(py).map_err(|error| error.to_string())
+    })
 }

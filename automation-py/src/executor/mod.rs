@@ -7,6 +7,7 @@ mod injector;
 mod inspect;
 mod perform;
 mod pool;
+mod soundness;
 mod turns;
 mod watchdog;
 
@@ -39,6 +40,14 @@ use crate::run::{Answer, Run};
 /// [`still_running`](Outcome::still_running), its thread is abandoned and replaced, and what it still writes is
 /// counted and dropped.
 ///
+/// # Limits
+/// A script that asks for more memory than its limit gets a `MemoryError`, and its run fails with
+/// [`MemoryLimit`](automation_core::Reason::MemoryLimit), whatever it makes of that. Hooks in the interpreter's
+/// allocators see to it, which charge each block to its run; what C libraries allocate by themselves and what `mmap`
+/// maps escapes them. Modules that a run is the first to import are not charged to it.
+///
+/// Processor time is that of the run's threads and of its programs that have ended.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;
@@ -56,6 +65,8 @@ use crate::run::{Answer, Run};
 pub struct PythonExecutor {
     interpreter: Arc<Interpreter>,
     pool: Arc<Pool>,
+    /// How memory is counted, as health shows it.
+    accounting: String,
 }
 
 impl PythonExecutor {
@@ -100,7 +111,7 @@ impl Executor for PythonExecutor {
         if cancel.is_cancelled() {
             return Ok(Outcome::new(Ending::Cancelled));
         }
-        let (run, mut answer) = Run::new(invocation, &self.pool.late);
+        let (run, mut answer) = Run::new(invocation, &self.pool.late, self.pool.settings.memory);
         self.pool.submit(&run)?;
         tokio::select! {
             biased;
@@ -122,6 +133,12 @@ impl Executor for PythonExecutor {
         health.details = self.interpreter.details();
         let late = json!(self.pool.late.get());
         health.details.insert("late_output_bytes".to_owned(), late);
+        health
+            .details
+            .insert("memory".to_owned(), json!(self.accounting));
+        if let Some(problem) = self.pool.soundness.problem() {
+            health.details.insert("problem".to_owned(), json!(problem));
+        }
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();

@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
-use super::perform::{panicked, perform};
+use super::perform::{concern, panicked, perform, refused_memory};
+use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
+use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Reply, Run};
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -37,6 +38,7 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     /// Threads whose script could not be stopped that are replaced.
     pub(super) abandoned_max: usize,
+    pub(super) memory: MemoryMode,
 }
 
 /// The queue and the workers. Its lock is never held while waiting for the GIL.
@@ -46,6 +48,7 @@ pub(super) struct Pool {
     pub(super) watchdog: Condvar,
     pub(super) codes: Arc<CodeCache>,
     pub(super) late: LateBytes,
+    pub(super) soundness: Soundness,
     held: Mutex<Vec<(Reply, Answer)>>,
     closed: AtomicBool,
     drained: Notify,
@@ -53,13 +56,14 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Creates a pool and starts its workers.
-    pub(super) fn start(settings: Settings) -> Result<Arc<Self>, ExecutorError> {
+    pub(super) fn start(settings: Settings, hosted: bool) -> Result<Arc<Self>, ExecutorError> {
         let pool = Arc::new(Self {
             settings,
             state: Mutex::new(State::new()),
             watchdog: Condvar::new(),
             codes: Arc::default(),
             late: LateBytes::default(),
+            soundness: Soundness::new(hosted),
             held: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),
@@ -117,6 +121,7 @@ impl Pool {
 
     /// Says whether runs are taken.
     pub(super) fn check_available(&self, state: &State) -> Result<(), ExecutorError> {
+        self.soundness.check()?;
         if state.quarantined <= self.settings.abandoned_max && !state.workers.is_empty() {
             return Ok(());
         }
@@ -155,6 +160,8 @@ impl Pool {
         let quarantined = state.quarantined;
         drop(state);
         let mut outcome = run.outcome(run.abandoned_ending(cut));
+        outcome.usage = run.account().usage_so_far();
+        outcome.concern = concern(run);
         outcome.still_running = true;
         outcome.output.interrupted = true;
         let script = run.invocation.script.name();
@@ -220,7 +227,7 @@ impl Pool {
             {
                 tracing::error!(%error, "threads that scripts start are daemons");
             }
-            let mut clock = CpuClock::default();
+            let mut clock = CpuClock::of_this_thread();
             while let Some(run) = self.next(py, worker, ident, &mut clock) {
                 self.run(py, worker, &run, &mut clock);
                 if worker.abandoned.load(Ordering::Acquire) {
@@ -234,7 +241,7 @@ impl Pool {
 
     /// Runs a run and answers for it, whatever happens.
     fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
-        let result = catch_unwind(AssertUnwindSafe(|| perform(py, &self.codes, run, clock)));
+        let result = catch_unwind(AssertUnwindSafe(|| perform(py, self, run, clock)));
         *worker.current.lock() = None;
         let answered = match result {
             Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),
@@ -243,7 +250,9 @@ impl Pool {
                 run.meet_interruption(py);
                 let error = panicked(&*panic);
                 tracing::error!(%error, script = run.invocation.script.name(), "a run panicked");
-                run.claim().map(|reply| (reply, Err(error)))
+                // Our own code met the refusal in what it shares with the script.
+                let answer = refused_memory(run).ok_or(error);
+                run.claim().map(|reply| (reply, answer))
             }
         };
         self.held.lock().extend(answered);

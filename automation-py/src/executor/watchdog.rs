@@ -8,7 +8,7 @@ use super::injector::Injector;
 use super::pool::Pool;
 use super::turns::{State, Worker};
 use crate::ffi::ThreadIdent;
-use crate::run::{Cut, Run};
+use crate::run::{CpuLook, Cut, Run};
 
 /// How often it looks while runs come and go.
 const TICK: Duration = Duration::from_millis(1);
@@ -118,10 +118,22 @@ impl Watchdog {
                 Cut::Cancelled
             } else if deadline.is_some_and(|deadline| deadline <= now) {
                 Cut::TimedOut
+            } else if run.account().is_overrun() {
+                Cut::MemoryLimit
             } else {
+                if let Some(look) = run.account().next_memory_look() {
+                    wake_at(now + look);
+                }
                 // A run that has not begun yet begins at once.
                 wake_at(deadline.unwrap_or(now + TICK));
-                continue;
+                match run.look_at_cpu(now) {
+                    CpuLook::Over => Cut::CpuLimit,
+                    CpuLook::Again(at) => {
+                        wake_at(at);
+                        continue;
+                    }
+                    CpuLook::NoLimit => continue,
+                }
             };
             if run.cut(cut) {
                 self.cuts.push(CutRun {

@@ -33,7 +33,8 @@ pub(crate) struct Interpreter {
     executable: PathBuf,
     prefix: String,
     library: Option<PathBuf>,
-    hosted: bool,
+    /// Whether a host had started it.
+    pub(crate) hosted: bool,
     warning: Option<String>,
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Glue {
     pub(crate) call_exit_functions: Py<PyAny>,
     pub(crate) meet_interruption: Py<PyAny>,
     pub(crate) join_threads: Py<PyAny>,
+    pub(super) begin_thread: Py<PyAny>,
     /// The class of what is `__main__`.
     pub(super) run_module: Py<PyAny>,
     pub(super) restore_main: Py<PyAny>,
@@ -48,6 +49,7 @@ impl Glue {
     fn load(py: Python<'_>) -> PyResult<Self> {
         let namespace = natives(py)?;
         execute(py, include_str!("../glue.py"), &namespace)?;
+        execute(py, include_str!("../glue/soundness.py"), &namespace)?;
         let find =
             |name: &str| -> PyResult<Py<PyAny>> { Ok(namespace.as_any().get_item(name)?.unbind()) };
         let sys = py.import("sys")?;
@@ -60,6 +62,7 @@ impl Glue {
             call_exit_functions: find("call_exit_functions")?,
             meet_interruption: find("meet_interruption")?,
             join_threads: find("join_threads")?,
+            begin_thread: find("begin_thread")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),
             getprofile: sys.getattr("getprofile")?.unbind(),

@@ -3,8 +3,10 @@
 //!
 //! Knows nothing of queues and workers.
 
+mod account;
 mod context;
 mod environ;
+mod exempt;
 mod folder;
 mod glue;
 mod hooks;
@@ -31,7 +33,10 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
+pub(crate) use self::account::{Account, CpuLook, MemoryMode};
 pub(crate) use self::context::{Context, module_attribute};
+use self::exempt::free_of_charge;
+pub(crate) use self::exempt::install as exempt_imports;
 pub(crate) use self::folder::{folder, folder_changed};
 pub(crate) use self::glue::{Glue, install, is_package_foreign, library};
 pub(crate) use self::main_module::is_forked;
@@ -56,6 +61,7 @@ pub(crate) struct Run {
     cancel_requested: AtomicBool,
     /// Whether an interruption was raised in any of its threads.
     interrupted: AtomicBool,
+    account: Account,
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
@@ -71,17 +77,20 @@ impl Run {
     pub(crate) fn new(
         invocation: Invocation,
         late: &LateBytes,
+        memory: MemoryMode,
     ) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
+        let limits = invocation.limits;
         let run = Self {
             argv: argv(&invocation),
+            account: Account::new(limits, memory),
             invocation,
             handed_over: Instant::now(),
             phase: Phase::default(),
             cancel_requested: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
-            stdout: Sink::new(late),
-            stderr: Sink::new(late),
+            stdout: Sink::new(late, limits.stream_bytes),
+            stderr: Sink::new(late, limits.stream_bytes),
             progress: Mutex::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
@@ -89,6 +98,11 @@ impl Run {
             reply: Mutex::new(Some(Reply(sender))),
         };
         (Arc::new(run), receiver)
+    }
+
+    /// Returns what it uses.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Returns what `sys.argv` is at first.
@@ -121,10 +135,21 @@ impl Run {
         true
     }
 
+    /// Returns when the run started, if it did.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        Some(self.handed_over + self.phase.started()?)
+    }
+
+    /// Looks whether the run has used the processor time that it may.
+    pub(crate) fn look_at_cpu(&self, now: Instant) -> CpuLook {
+        self.started().map_or(CpuLook::NoLimit, |started| {
+            self.account.look_at_cpu(started, now)
+        })
+    }
+
     /// Returns when the run has to end; `None` before it started.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let started = self.phase.started()?;
-        (self.handed_over + started).checked_add(self.invocation.limits.timeout)
+        self.started()?.checked_add(self.invocation.limits.timeout)
     }
 
     /// Cuts the run short from outside. `false` when it has ended or was cut already.
@@ -190,6 +215,8 @@ impl Run {
     pub(crate) fn cut_ending(&self, cut: Cut) -> Ending {
         match cut {
             Cut::TimedOut => Ending::Failed(self.timed_out()),
+            Cut::CpuLimit => Ending::Failed(self.account.cpu_failure()),
+            Cut::MemoryLimit => Ending::Failed(self.account.memory_failure()),
             Cut::Cancelled => Ending::Cancelled,
         }
     }
@@ -198,6 +225,8 @@ impl Run {
     pub(crate) fn abandoned_ending(&self, cut: Cut) -> Ending {
         Ending::Failed(match cut {
             Cut::TimedOut => self.timed_out(),
+            Cut::CpuLimit => self.account.cpu_failure(),
+            Cut::MemoryLimit => self.account.memory_failure(),
             Cut::Cancelled => Failure::new(
                 Reason::CancelledByRequest,
                 "cancelled, and still running: it could not be stopped",

@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::host::host_value;
 use super::streams::Stream;
-use super::{current, emit, with_current};
+use super::{current, emit, free_of_charge, with_current};
 
 /// Writes text to the thread's run; `None` when it has none. Lone surrogates are written as escapes, so that
 /// `print` never fails on what a file name or a broken input holds.
@@ -23,14 +23,14 @@ pub(super) fn write_text(
             text.get_type().name()?
         )));
     };
-    let written = match text.to_str() {
-        Ok(text) => write_bytes(py, stream, text.as_bytes()),
+    let written = free_of_charge(py, || match text.to_str() {
+        Ok(text) => Ok(write_bytes(py, stream, text.as_bytes())),
         Err(_) => {
             let encode = intern!(py, "encode");
             let bytes = text.call_method1(encode, ("utf-8", "backslashreplace"))?;
-            write_bytes(py, stream, bytes.cast::<PyBytes>()?.as_bytes())
+            Ok(write_bytes(py, stream, bytes.cast::<PyBytes>()?.as_bytes()))
         }
-    };
+    })?;
     if written {
         Ok(Some(text.len()?))
     } else {

@@ -8,13 +8,19 @@ use std::time::Duration;
 const RUNNING: u8 = 1;
 const TIMED_OUT: u8 = 2;
 const CANCELLED: u8 = 3;
-const ENDED: u8 = 4;
+const CPU_LIMIT: u8 = 4;
+const MEMORY_LIMIT: u8 = 5;
+const ENDED: u8 = 6;
 
 /// What cuts a run short. Decided here, never by the exception that surfaces in the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// Its deadline passed.
     TimedOut,
+    /// It used more processor time than it may.
+    CpuLimit,
+    /// It took more memory than it may, in blocks that it could not be refused.
+    MemoryLimit,
     /// It was asked to end.
     Cancelled,
 }
@@ -42,6 +48,8 @@ impl Phase {
     pub(super) fn cut(&self, cut: Cut) -> bool {
         let word = match cut {
             Cut::TimedOut => TIMED_OUT,
+            Cut::CpuLimit => CPU_LIMIT,
+            Cut::MemoryLimit => MEMORY_LIMIT,
             Cut::Cancelled => CANCELLED,
         };
         self.word
@@ -53,6 +61,8 @@ impl Phase {
     pub(super) fn end(&self) -> Option<Cut> {
         match self.word.swap(ENDED, Ordering::AcqRel) {
             TIMED_OUT => Some(Cut::TimedOut),
+            CPU_LIMIT => Some(Cut::CpuLimit),
+            MEMORY_LIMIT => Some(Cut::MemoryLimit),
             CANCELLED => Some(Cut::Cancelled),
             _ => None,
         }

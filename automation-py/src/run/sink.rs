@@ -26,9 +26,10 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(late: &LateBytes) -> Self {
+    /// Creates one that keeps `bytes_max`.
+    pub(super) fn new(late: &LateBytes, bytes_max: usize) -> Self {
         Self {
-            capture: Mutex::new(Some(Capture::default())),
+            capture: Mutex::new(Some(Capture::with_size(bytes_max))),
             late: late.clone(),
         }
     }
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_counted_and_dropped() {
         let late = LateBytes::default();
-        let sink = Sink::new(&late);
+        let sink = Sink::new(&late, 1024);
         sink.write(b"in time");
         assert_eq!(sink.close().text, "in time");
         sink.write(b"late");

@@ -11,7 +11,7 @@ use super::hooks::{Hook, visible_hook};
 use super::host::{restore_host_value, set_host_value};
 use super::output::Output;
 use super::streams::{Redirect, Stream, visible_stream};
-use super::{Run, Slot, current};
+use super::{Run, Slot, current, free_of_charge};
 
 /// What an attribute stands for.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +63,12 @@ impl RunAttribute {
             return Ok(slf.clone().into_any());
         }
         let attribute = slf.get();
-        match attribute.kind {
+        free_of_charge(slf.py(), || match attribute.kind {
             Kind::Stream(stream) => visible_stream(slf.py(), stream),
             Kind::Original(stream) => attribute.original(module, stream),
             Kind::Hook(hook) => visible_hook(slf.py(), hook),
             Kind::Value(slot) => attribute.value(module, slot),
-        }
+        })
     }
 
     fn __set__(&self, module: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {

@@ -7,7 +7,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{Bound as BoundToRun, Run, current, with_current};
+use super::{Bound as BoundToRun, Glue, Run, current, with_current};
 use crate::ffi::{self, ThreadIdent};
 use crate::module::RunInterrupted;
 
@@ -96,10 +96,17 @@ impl Carried {
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
         let _bound = BoundToRun::to(Arc::clone(&self.run));
+        let _counted = self.run.account().thread_started();
         let _registered = Registered::new(py, &self.run);
         let function = self.function.bind(py);
+        // Whoever started this thread waits without end for one that fails before it has begun.
+        let _ = ffi::call0(Glue::get(py).begin_thread.bind(py));
+        let result = {
+            let _charged = self.run.account().charge();
+            ffi::call(function, arguments, keywords)
+        };
         // Reported here, while the thread still belongs to its run.
-        if let Err(error) = ffi::call(function, arguments, keywords)
+        if let Err(error) = result
             && !error.is_instance_of::<PySystemExit>(py)
         {
             error.write_unraisable(py, Some(function));
