@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::run::{Glue, folder_changed};
+use crate::run::{Glue, imports_from_folder};
 
 /// Versions that are kept: a registry has hundreds of scripts, and each reload may bring new versions of them.
 const VERSIONS_MAX: usize = 4096;
@@ -20,6 +20,8 @@ pub(super) struct Code {
     path: PathBuf,
     pub(super) file: Py<PyString>,
     pub(super) code: Py<PyAny>,
+    /// Whether it may import what is in its folder.
+    pub(super) imports_from_folder: bool,
 }
 
 /// The compiled scripts of an executor. One version may lie at several paths, which tracebacks show.
@@ -63,7 +65,6 @@ fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
     let glue = Glue::get(py);
     let path = script.path();
     let file = PyString::new(py, &path.to_string_lossy());
-    folder_changed(py, path)?;
     let source = &**script.source();
     glue.function(py, "remember_source")?
         .call1((&file, source))?;
@@ -72,6 +73,7 @@ fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
         .bind(py)
         .call1((source, &file, "exec", 0, true))?;
     Ok(Code {
+        imports_from_folder: imports_from_folder(py, &code, path)?,
         path: path.to_owned(),
         file: file.unbind(),
         code: code.unbind(),

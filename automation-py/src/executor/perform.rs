@@ -109,6 +109,9 @@ fn run_script<'py>(
     let script = &run.invocation.script;
     let code = codes.get(py, script)?;
     let builtins = Glue::get(py).builtins.bind(py);
+    if code.imports_from_folder {
+        run.folder.set_used();
+    }
     let namespace = run.create_module(py, code.file.bind(py), builtins)?;
     ffi::eval(code.code.bind(py), &namespace)?;
     match script.metadata().entry {
@@ -221,6 +224,7 @@ fn clean_up(py: Python<'_>, run: &Run) {
     {
         empty(&module.dict());
     }
+    run::leave_folder(py, run, empty);
     run.release_objects(py);
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
+mod import;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +13,10 @@ use std::time::Duration;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
+
+pub(crate) use self::import::{
+    ImportHooks, import_function, importing, is_importing, outside_imports,
+};
 
 /// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
 pub(crate) type ThreadIdent = std::ffi::c_ulong;

@@ -7,15 +7,21 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, hooks, main_module, streams, sys_view, threads};
+use super::{environ, folder, hooks, main_module, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
 
+/// The parts of the glue, executed one after another in one namespace.
+const SOURCES: [&str; 2] = [
+    include_str!("../glue.py"),
+    include_str!("../glue/folder.py"),
+];
+
 /// What runs need of Python, looked up once.
 #[derive(Debug)]
 pub(crate) struct Glue {
-    namespace: Py<PyDict>,
+    pub(super) namespace: Py<PyDict>,
     pub(crate) report: Py<PyAny>,
     pub(crate) call_exit_functions: Py<PyAny>,
     pub(crate) meet_interruption: Py<PyAny>,
@@ -47,7 +53,9 @@ impl Glue {
 
     fn load(py: Python<'_>) -> PyResult<Self> {
         let namespace = natives(py)?;
-        execute(py, include_str!("../glue.py"), &namespace)?;
+        for source in SOURCES {
+            execute(py, source, &namespace)?;
+        }
         let find =
             |name: &str| -> PyResult<Py<PyAny>> { Ok(namespace.as_any().get_item(name)?.unbind()) };
         let sys = py.import("sys")?;
@@ -78,9 +86,10 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     streams::install(py)?;
     hooks::install(py)?;
     sys_view::install(py, &glue.function(py, "ModuleKind")?)?;
-    for part in ["modules", "environ", "threads", "atexit", "fork"] {
+    for part in ["modules", "environ", "threads", "atexit", "fork", "folder"] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }
+    folder::install(py, &glue)?;
     if !hosted
         || !py
             .import("sys")?
@@ -129,6 +138,12 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         wrap_pyfunction!(main_module::mark_forked, &module)?,
         wrap_pyfunction!(main_module::at_exit, &module)?,
         wrap_pyfunction!(main_module::exit_functions, &module)?,
+        wrap_pyfunction!(folder::run_modules, &module)?,
+        wrap_pyfunction!(folder::run_folder, &module)?,
+        wrap_pyfunction!(folder::use_folder, &module)?,
+        wrap_pyfunction!(folder::execute_own, &module)?,
+        wrap_pyfunction!(folder::as_import, &module)?,
+        wrap_pyfunction!(folder::count_folder_modules, &module)?,
         wrap_pyfunction!(threads::interrupt_this_thread, &module)?,
         wrap_pyfunction!(threads::run_threads, &module)?,
         wrap_pyfunction!(threads::wait_for_threads, &module)?,

@@ -15,6 +15,7 @@ mod objects;
 mod output;
 mod phase;
 mod progress;
+mod purity;
 mod sink;
 mod streams;
 mod sys_view;
@@ -32,7 +33,8 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::context::{Context, module_attribute};
-pub(crate) use self::folder::folder_changed;
+use self::folder::Folder;
+pub(crate) use self::folder::{imports_from_folder, leave_folder};
 pub(crate) use self::glue::{Glue, install, is_package_foreign};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
@@ -59,6 +61,7 @@ pub(crate) struct Run {
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
+    pub(crate) folder: Folder,
     pub(crate) objects: Mutex<Objects>,
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
@@ -83,6 +86,7 @@ impl Run {
             stdout: Sink::new(late),
             stderr: Sink::new(late),
             progress: Mutex::default(),
+            folder: Folder::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
             thread_ended: Condvar::new(),

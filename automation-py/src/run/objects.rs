@@ -37,6 +37,8 @@ pub(crate) struct Objects {
     slots: [Layers; SLOTS],
     /// The run's `__main__`.
     pub(crate) module: Option<Py<PyModule>>,
+    /// The run's own modules of the scripts folder, by name.
+    pub(super) folder_modules: Option<Py<PyDict>>,
     /// The run's environment, once it differs from the process's.
     pub(crate) environ: Option<Py<PyDict>>,
     /// What the script registered with `atexit`: triples of function, arguments and keywords.

@@ -15,6 +15,7 @@ mod environment;
 mod inspection;
 mod interruption;
 mod main_module;
+mod purity_folder;
 mod run_entry;
 mod streams;
 mod threads;
