@@ -4,6 +4,7 @@ shorter here than in Rust. Executed once, in a namespace that also holds the nat
 import _thread
 import ast
 import atexit
+import builtins
 import importlib.metadata
 import io
 import linecache

@@ -22,6 +22,9 @@ pub(super) struct Code {
     pub(super) code: Py<PyAny>,
     /// Whether it may import what is in its folder.
     pub(super) imports_from_folder: bool,
+    /// Whether the changes of a run were looked at, where that is done for some only.
+    #[cfg(not(Py_3_12))]
+    pub(super) was_sampled: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// The compiled scripts of an executor. One version may lie at several paths, which tracebacks show.
@@ -74,6 +77,8 @@ fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
         .call1((source, &file, "exec", 0, true))?;
     Ok(Code {
         imports_from_folder: imports_from_folder(py, &code, path)?,
+        #[cfg(not(Py_3_12))]
+        was_sampled: Arc::default(),
         path: path.to_owned(),
         file: file.unbind(),
         code: code.unbind(),

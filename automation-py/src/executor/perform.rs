@@ -16,7 +16,7 @@ use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
 use crate::ffi::{self, FreshContext};
 use crate::module::RunInterrupted;
-use crate::run::{self, Context, Glue, Reply, Run, Slot};
+use crate::run::{self, Active, Context, Glue, Reply, Run, Slot, end_state, settle, tidy};
 use crate::{convert, run::is_forked};
 
 /// How a script ended by itself.
@@ -58,6 +58,7 @@ pub(super) fn perform(
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
     let start = clock.start();
+    let active = Active::new();
     let bound = run::Bound::to(Arc::clone(run));
     let verdict = execute(py, codes, run);
     if is_forked() {
@@ -69,12 +70,17 @@ pub(super) fn perform(
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
     }
+    end_state(py, run);
+    let concern = settle(py, run);
     drop(bound);
+    drop(active);
+    tidy(py);
     // What threads that go on made since.
     run.release_objects(py);
     let reply = run.claim()?;
     let ending = cut.map_or(verdict.ending, |cut| run.cut_ending(cut));
     let mut outcome = run.outcome(ending);
+    outcome.concern = concern;
     outcome.output.interrupted = cut.is_some();
     if cut.is_none() {
         outcome.exit_code = verdict.exit_code;
@@ -109,6 +115,8 @@ fn run_script<'py>(
     let script = &run.invocation.script;
     let code = codes.get(py, script)?;
     let builtins = Glue::get(py).builtins.bind(py);
+    #[cfg(not(Py_3_12))]
+    run.purity.begin_sample(py, &code.was_sampled);
     if code.imports_from_folder {
         run.folder.set_used();
     }

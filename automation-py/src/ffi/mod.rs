@@ -3,6 +3,10 @@
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
 mod import;
+#[cfg(not(Py_3_12))]
+mod pairs;
+#[cfg(Py_3_12)]
+mod watch;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
@@ -17,6 +21,10 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 pub(crate) use self::import::{
     ImportHooks, import_function, importing, is_importing, outside_imports,
 };
+#[cfg(not(Py_3_12))]
+pub(crate) use self::pairs::{Pairs, class_dict};
+#[cfg(Py_3_12)]
+pub(crate) use self::watch::{WatchHooks, class_dict, install_watch_hooks, watch};
 
 /// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
 pub(crate) type ThreadIdent = std::ffi::c_ulong;
@@ -164,6 +172,13 @@ pub(crate) fn call<'py>(
     std::mem::forget(guard);
     // SAFETY: attached; the call returns a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// Returns the global names of the Python code that executes on this thread, if any does.
+pub(crate) fn globals(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
+    // SAFETY: attached, as the token shows; the answer is borrowed from the frame, or null without one.
+    let globals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetGlobals()) };
+    globals?.cast_into().ok()
 }
 
 /// Calls what takes no arguments as [`call`] does.

@@ -143,12 +143,13 @@ pub(super) fn execute_own(code: &Bound<'_, PyAny>, namespace: &Bound<'_, PyDict>
     Ok(())
 }
 
-/// Calls a function that imports.
+/// Calls a function that imports, or whose changes are not the run's own doing.
 #[pyfunction]
-#[pyo3(signature = (function, *arguments))]
+#[pyo3(signature = (function, *arguments, **keywords))]
 pub(super) fn as_import<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    ffi::importing(function.py(), || ffi::call(function, arguments, None))
+    ffi::importing(function.py(), || ffi::call(function, arguments, keywords))
 }

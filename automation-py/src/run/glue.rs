@@ -7,15 +7,17 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, folder, hooks, main_module, streams, sys_view, threads};
+use super::{environ, folder, hooks, main_module, purity, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
 
 /// The parts of the glue, executed one after another in one namespace.
-const SOURCES: [&str; 2] = [
+const SOURCES: [&str; 4] = [
     include_str!("../glue.py"),
     include_str!("../glue/folder.py"),
+    include_str!("../glue/settings.py"),
+    include_str!("../glue/views.py"),
 ];
 
 /// What runs need of Python, looked up once.
@@ -44,6 +46,11 @@ impl Glue {
     pub(crate) fn get(py: Python<'_>) -> &'static Self {
         GLUE.get(py)
             .expect("an executor exists only once the interpreter is prepared")
+    }
+
+    /// Returns what [`install`] has looked up; `None` before that.
+    pub(super) fn try_get(py: Python<'_>) -> Option<&'static Self> {
+        GLUE.get(py)
     }
 
     /// Returns a function of `glue.py`.
@@ -86,10 +93,14 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     streams::install(py)?;
     hooks::install(py)?;
     sys_view::install(py, &glue.function(py, "ModuleKind")?)?;
-    for part in ["modules", "environ", "threads", "atexit", "fork", "folder"] {
+    for part in [
+        "modules", "environ", "threads", "atexit", "fork", "folder", "settings", "warnings",
+    ] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }
     folder::install(py, &glue)?;
+    purity::install(py, &glue)?;
+    glue.function(py, "install_late_parts")?.call0()?;
     if !hosted
         || !py
             .import("sys")?
@@ -129,6 +140,8 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     module.add("__file__", FILE)?;
     module.add("__builtins__", py.import("builtins")?)?;
     module.add_class::<ThreadStart>()?;
+    module.add_class::<purity::LoggerAttribute>()?;
+    module.add_class::<purity::RandomFunction>()?;
     for function in [
         wrap_pyfunction!(environ::environ_to_read, &module)?,
         wrap_pyfunction!(environ::environ_to_write, &module)?,
@@ -144,6 +157,9 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         wrap_pyfunction!(folder::execute_own, &module)?,
         wrap_pyfunction!(folder::as_import, &module)?,
         wrap_pyfunction!(folder::count_folder_modules, &module)?,
+        wrap_pyfunction!(purity::is_importing, &module)?,
+        wrap_pyfunction!(purity::run_state, &module)?,
+        wrap_pyfunction!(purity::setting_changed, &module)?,
         wrap_pyfunction!(threads::interrupt_this_thread, &module)?,
         wrap_pyfunction!(threads::run_threads, &module)?,
         wrap_pyfunction!(threads::wait_for_threads, &module)?,

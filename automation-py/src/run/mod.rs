@@ -41,6 +41,8 @@ pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
 use self::phase::Phase;
 use self::progress::ProgressLines;
+use self::purity::Purity;
+pub(crate) use self::purity::{Active, end_state, settle, tidy};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use crate::ffi::{self, ThreadIdent};
@@ -62,6 +64,7 @@ pub(crate) struct Run {
     stderr: Sink,
     progress: Mutex<ProgressLines>,
     pub(crate) folder: Folder,
+    pub(crate) purity: Purity,
     pub(crate) objects: Mutex<Objects>,
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
@@ -87,6 +90,7 @@ impl Run {
             stderr: Sink::new(late),
             progress: Mutex::default(),
             folder: Folder::default(),
+            purity: Purity::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
             thread_ended: Condvar::new(),
