@@ -17,9 +17,12 @@ use pyo3::types::PyDict;
 use self::support::{Case, executor};
 
 const BEFORE: &std::ffi::CStr = cr#"
-import os, sys, threading
+import os, sys, threading, types
 import __main__
 __main__.host_value = 1
+left_streams = []
+sys.modules['host_probe'] = types.ModuleType('host_probe')
+sys.modules['host_probe'].left_streams = left_streams
 sys.argv = ['host', 'argument']
 streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__)
 seen = []
@@ -51,7 +54,7 @@ thread.start()
 thread.join()
 sys.stdout = streams[1]
 assert mine.getvalue() == 'host\nthread\n', mine.getvalue()
-left = threading.left_stream
+[left] = left_streams
 left.flush()
 sys.stdout = mine
 left.write('through a stream that a run left')
@@ -90,10 +93,10 @@ assert sys.argv == ['changed'] and sys.__dict__['argv'] == ['changed']
 "#;
 
 const SCRIPT: &str = r#"
-import os, sys, threading
+import os, sys, host_probe
 import __main__
 print(sys.argv[0], hasattr(__main__, 'host_value'))
-threading.left_stream = sys.stdout
+host_probe.left_streams.append(sys.stdout)
 os.environ['AUTOMATION_HOSTED'] = 'run'
 __main__.script_value = 3
 sys.argv, sys.stdout, sys.stderr, sys.stdin, sys.excepthook = [], None, None, None, None

@@ -16,7 +16,7 @@ use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
 use crate::ffi::{self, FreshContext};
 use crate::module::RunInterrupted;
-use crate::run::{self, Active, Context, Glue, Reply, Run, Slot, end_state, settle, tidy};
+use crate::run::{self, Context, Glue, Reply, Run, Slot, end_state, leave_process, settle};
 use crate::{convert, run::is_forked};
 
 /// How a script ended by itself.
@@ -58,7 +58,7 @@ pub(super) fn perform(
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
     let start = clock.start();
-    let active = Active::new();
+    run.purity.enter();
     let bound = run::Bound::to(Arc::clone(run));
     let verdict = execute(py, codes, run);
     if is_forked() {
@@ -73,8 +73,7 @@ pub(super) fn perform(
     end_state(py, run);
     let concern = settle(py, run);
     drop(bound);
-    drop(active);
-    tidy(py);
+    leave_process(py, run);
     // What threads that go on made since.
     run.release_objects(py);
     let reply = run.claim()?;

@@ -18,6 +18,8 @@ pub(crate) struct ImportHooks {
     pub(crate) other: Py<PyAny>,
     /// Returns whether imports of the calling thread go another way.
     pub(crate) diverts: fn() -> bool,
+    /// Returns whether what was imported means another thing for the calling thread: it came there meanwhile.
+    pub(crate) is_anothers: fn(&Bound<'_, PyAny>) -> bool,
     /// Is called when the outermost import of a thread has succeeded.
     pub(crate) imported: fn(Python<'_>),
 }
@@ -113,10 +115,18 @@ unsafe extern "C" fn import(
     DEPTH.set(depth + 1);
     let result = call(&hooks.original);
     DEPTH.set(depth);
-    if depth == 0 && !result.is_null() {
+    // SAFETY: attached; the call returns a new reference, or null with an exception set.
+    let Some(module) = (unsafe { Bound::from_owned_ptr_or_opt(py, result) }) else {
+        return result;
+    };
+    if (hooks.is_anothers)(&module) {
+        drop(module);
+        return call(&hooks.other);
+    }
+    if depth == 0 {
         (hooks.imported)(py);
     }
-    result
+    module.into_ptr()
 }
 
 mod unwinding {

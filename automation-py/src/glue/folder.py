@@ -32,7 +32,7 @@ class FolderModule(RunModule):
 def folder_module_for(dispatching):
     fields = object.__getattribute__(dispatching, "__dict__")
     own = run_modules().get(fields["__name__"]) if in_run() else None
-    return fields["former"] if own is None else own
+    return fields.get("former") if own is None else own
 
 
 def folder_names(folder):
@@ -236,12 +236,10 @@ def show_module(name):
     with folder_lock:
         kept = folder_modules.get(name)
         if kept is None:
-            dispatching = FolderModule(name)
-            object.__getattribute__(dispatching, "__dict__")["former"] = sys.modules.get(name)
-            folder_modules[name] = kept = [dispatching, 0]
+            folder_modules[name] = kept = [FolderModule(name), 0]
             count_folder_modules(len(folder_modules))
         kept[1] += 1
-        sys.modules[name] = kept[0]
+        put_up(name, kept[0])
 
 
 def hide_modules(names):
@@ -256,21 +254,40 @@ def hide_modules(names):
         count_folder_modules(len(folder_modules))
 
 
+def put_up(name, dispatching):
+    former = sys.modules.get(name)
+    if former is not dispatching:
+        object.__getattribute__(dispatching, "__dict__")["former"] = former
+        sys.modules[name] = dispatching
+
+
 def put_back(name, dispatching):
     if sys.modules.get(name) is dispatching:
-        former = object.__getattribute__(dispatching, "__dict__")["former"]
+        former = object.__getattribute__(dispatching, "__dict__").get("former")
         if former is None:
             del sys.modules[name]
         else:
             sys.modules[name] = former
 
 
+# Times that an import is tried when other runs put their own modules in the place meanwhile.
+TRIES_MAX = 10
+
+
 def elsewhere(absolute, function, *arguments):
     """Imports what is not in the run's folder, as if no other run had a module of that name."""
     top = absolute.partition(".")[0]
-    # Found out beforehand, so that what is there need not be taken away for it.
-    if top in folder_modules and not exists_elsewhere(top):
-        raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+    for _ in range(TRIES_MAX):
+        # Found out beforehand, so that what is there need not be taken away for it.
+        if top in folder_modules and not exists_elsewhere(top):
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+        module = without_folder_modules(top, function, arguments)
+        if type(module) is not FolderModule:
+            break
+    return module
+
+
+def without_folder_modules(top, function, arguments):
     with folder_lock:
         displaced = [
             (name, kept[0])
@@ -284,15 +301,13 @@ def elsewhere(absolute, function, *arguments):
     finally:
         with folder_lock:
             for name, dispatching in displaced:
-                if name in folder_modules and sys.modules.get(name) is not dispatching:
-                    fields = object.__getattribute__(dispatching, "__dict__")
-                    fields["former"] = sys.modules.get(name)
-                    sys.modules[name] = dispatching
+                if name in folder_modules:
+                    put_up(name, folder_modules[name][0])
 
 
 def exists_elsewhere(name):
     kept = folder_modules.get(name)
-    former = kept and object.__getattribute__(kept[0], "__dict__")["former"]
+    former = kept and object.__getattribute__(kept[0], "__dict__").get("former")
     return former is not None or _bootstrap._find_spec(name, None) is not None
 
 

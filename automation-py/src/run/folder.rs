@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{Glue, Run, current, purity, with_current};
@@ -77,13 +78,23 @@ pub(super) fn install(py: Python<'_>, glue: &Glue) -> PyResult<()> {
     let original = builtins.getattr(name)?;
     let namespace = glue.namespace.bind(py);
     namespace.set_item(intern!(py, "plain_import"), &original)?;
+    let _ = STAND_IN.set(py, glue.function(py, "FolderModule")?.unbind());
     let hooks = ImportHooks {
         original: original.unbind(),
         other: glue.function(py, "run_import")?.unbind(),
         diverts,
+        is_anothers,
         imported: purity::imported,
     };
     builtins.setattr(name, ffi::import_function(py, hooks)?)
+}
+
+/// The class of what stands in `sys.modules` for modules of runs.
+static STAND_IN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn is_anothers(module: &Bound<'_, PyAny>) -> bool {
+    let stand_in = || STAND_IN.get(module.py());
+    NAMES.load(Ordering::Relaxed) > 0 && stand_in().is_some_and(|kind| module.get_type().is(kind))
 }
 
 fn diverts() -> bool {

@@ -42,7 +42,7 @@ pub(crate) use self::phase::Cut;
 use self::phase::Phase;
 use self::progress::ProgressLines;
 use self::purity::Purity;
-pub(crate) use self::purity::{Active, end_state, settle, tidy};
+pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use crate::ffi::{self, ThreadIdent};

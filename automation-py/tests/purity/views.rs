@@ -105,28 +105,23 @@ async fn a_seed_is_the_runs_own() {
     let _undisturbed = undisturbed();
     let seeded = "import random\nrandom.seed(1)\nfrom random import randint\n";
     let numbers = "print([random.random(), randint(0, 99), random.choice('abc'), random.sample(range(9), 3)])";
-    let expected = {
-        let script = format!("{seeded}{numbers}");
-        let python = std::env::var("PYO3_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        let output = std::process::Command::new(python)
-            .args(["-c", &script])
-            .output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    };
+    let one = executor(1);
+    let script = format!("{seeded}{numbers}");
+    let by_hand = format!(
+        "import subprocess, sys\n\
+         print(subprocess.check_output([sys.executable, '-c', {script:?}], text=True), end='')"
+    );
+    let expected = stdout(&one, &by_hand).await;
     let unseeded = "import random\nprint(random.random())";
     let [first, second] = overlapping(seeded, unseeded, numbers).await;
     assert_eq!(printed(&first), expected);
     let [first, third] = overlapping(seeded, unseeded, numbers).await;
     assert_eq!(printed(&first), expected);
     assert_ne!(printed(&second), printed(&third));
-    let executor = executor(1);
-    assert_ne!(
-        stdout(&executor, unseeded).await,
-        stdout(&executor, unseeded).await
-    );
+    assert_ne!(stdout(&one, unseeded).await, stdout(&one, unseeded).await);
     let source = "import inspect, random\nstate = random.getstate(); random.setstate(state); a = random.random()\n\
                   random.setstate(state); print(a == random.random(), inspect.signature(random.randint))";
-    assert_eq!(stdout(&executor, source).await, "True (a, b)\n");
+    assert_eq!(stdout(&one, source).await, "True (a, b)\n");
 }
 
 #[tokio::test]

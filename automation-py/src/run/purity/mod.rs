@@ -26,8 +26,7 @@ use pyo3::types::PyDict;
 
 use self::change::{Change, Target};
 pub(super) use self::loggers::LoggerAttribute;
-pub(crate) use self::moment::Active;
-use self::moment::{Moment, is_alone};
+use self::moment::{Active, Moment};
 pub(super) use self::random::RandomFunction;
 use super::{Glue, Run, current, emit, with_current};
 use crate::ffi;
@@ -41,6 +40,8 @@ static IS_ANY_LEFT: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Default)]
 pub(crate) struct Purity {
     is_checked: AtomicBool,
+    /// That the run is there, until its worker has come back from it.
+    active: Mutex<Option<Arc<Active>>>,
     changes: Mutex<Vec<Change>>,
     /// What the glue keeps for the run until nothing of it executes any more.
     state: Mutex<Option<Py<PyDict>>>,
@@ -52,6 +53,16 @@ impl Purity {
     /// Has the run's changes recorded from now on.
     pub(crate) fn check(&self) {
         self.is_checked.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the run is there from now on.
+    pub(crate) fn enter(&self) {
+        *self.active.lock() = Some(Arc::new(Active::new()));
+    }
+
+    /// Returns what keeps the run there, as long as one of its threads lives.
+    pub(super) fn active(&self) -> Option<Arc<Active>> {
+        self.active.lock().clone()
     }
 
     /// Looks at the run if it is its turn; `seen` is whether a run of its version was looked at.
@@ -240,22 +251,28 @@ fn leave(change: Change) {
     IS_ANY_LEFT.store(true, Ordering::Relaxed);
 }
 
-/// Undoes what was left, once no run is there that could have seen it. Called with the GIL held, by the last run.
-pub(crate) fn tidy(py: Python<'_>) {
-    if !IS_ANY_LEFT.load(Ordering::Relaxed) || !is_alone() {
+/// Ends a run's being there, and undoes what was left once no run is there that could have seen it. Called with the
+/// GIL held.
+pub(crate) fn leave_process(py: Python<'_>, run: &Run) {
+    drop(run.purity.active.lock().take());
+    if !IS_ANY_LEFT.load(Ordering::Relaxed) || !moment::is_empty() {
         return;
     }
     IS_ANY_LEFT.store(false, Ordering::Relaxed);
-    let left = std::mem::take(&mut *LEFT.lock());
-    for change in left.into_iter().rev() {
-        let undone = change.is_in_place(py).and_then(|is_in_place| {
-            if is_in_place && !change.is_undone(py)? {
-                change.undo(py)?;
-            }
-            Ok(())
-        });
-        if let Err(error) = undone {
-            tracing::error!(%error, change = change.text(), "what a run changed stays");
+    let mut left = std::mem::take(&mut *LEFT.lock());
+    // One may lie over another, whichever run ended first.
+    loop {
+        let (in_place, others): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|change| change.is_in_place(py).unwrap_or(false));
+        if in_place.is_empty() {
+            break;
         }
+        for change in in_place {
+            if let Err(error) = change.undo(py) {
+                tracing::error!(%error, change = change.text(), "what a run changed stays");
+            }
+        }
+        left = others;
     }
 }

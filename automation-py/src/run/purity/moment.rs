@@ -3,18 +3,18 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Runs that have started and whose thread has not come back.
+/// Runs that have started and of which something still executes.
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 /// Runs that have ever started.
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a run while it lives.
+/// Counts a run while it, or a thread that it has left, is there.
 #[derive(Debug)]
-pub(crate) struct Active(());
+pub(in crate::run) struct Active(());
 
 impl Active {
     /// Counts one more.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         ACTIVE.fetch_add(1, Ordering::Relaxed);
         STARTED.fetch_add(1, Ordering::Relaxed);
         Self(())
@@ -27,9 +27,9 @@ impl Drop for Active {
     }
 }
 
-/// Returns whether at most the calling run is there.
-pub(super) fn is_alone() -> bool {
-    ACTIVE.load(Ordering::Relaxed) <= 1
+/// Returns whether no run is there.
+pub(super) fn is_empty() -> bool {
+    ACTIVE.load(Ordering::Relaxed) == 0
 }
 
 /// A moment in a run.
@@ -44,7 +44,7 @@ impl Moment {
     pub(super) fn now() -> Self {
         Self {
             started: STARTED.load(Ordering::Relaxed),
-            alone: is_alone(),
+            alone: ACTIVE.load(Ordering::Relaxed) <= 1,
         }
     }
 
