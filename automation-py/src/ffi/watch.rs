@@ -79,23 +79,36 @@ unsafe extern "C" fn changed(
         (hooks.gone)(dict.addr());
         return 0;
     }
-    if matches!(event, CLONED | CLEARED) {
-        return 0;
-    }
-    // SAFETY: CPython calls with the GIL held and with living objects; `after` is null for a deletion. The globals
-    // are borrowed from the frame that executes, and null without one.
+    // SAFETY: CPython calls with the GIL held and with living objects, of which `after` is null for a deletion, and
+    // `key` is the copied dictionary where one is copied into an empty one. The globals are borrowed from the frame
+    // that executes, and null without one.
     unsafe {
         let py = Python::assume_attached();
         let Some(globals) = Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetGlobals()) else {
             return 0;
         };
-        if (hooks.is_wanted)(py, dict.addr(), &globals) {
-            let dict = Bound::from_borrowed_ptr(py, dict);
-            let after = Bound::from_borrowed_ptr_or_opt(py, after);
-            if let Ok(dict) = dict.cast::<PyDict>() {
-                (hooks.change)(dict, &Bound::from_borrowed_ptr(py, key), after.as_ref());
+        if !(hooks.is_wanted)(py, dict.addr(), &globals) {
+            return 0;
+        }
+        let Ok(dict) = Bound::from_borrowed_ptr(py, dict).cast_into::<PyDict>() else {
+            return 0;
+        };
+        let after = Bound::from_borrowed_ptr_or_opt(py, after);
+        match event {
+            CLEARED => each(&dict, |key, _| (hooks.change)(&dict, key, None)),
+            CLONED => {
+                if let Ok(copied) = Bound::from_borrowed_ptr(py, key).cast::<PyDict>() {
+                    each(copied, |key, value| (hooks.change)(&dict, key, Some(value)));
+                }
             }
+            _ => (hooks.change)(&dict, &Bound::from_borrowed_ptr(py, key), after.as_ref()),
         }
     }
     0
+}
+
+fn each(dict: &Bound<'_, PyDict>, f: impl Fn(&Bound<'_, PyAny>, &Bound<'_, PyAny>)) {
+    for (key, value) in dict.iter() {
+        f(&key, &value);
+    }
 }

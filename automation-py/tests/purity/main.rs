@@ -67,15 +67,21 @@ async fn overlapping(first: &str, second: &str, rest: &str) -> [Ran; 2] {
     );
     let case = Case::new(&source);
     let host = Arc::clone(&case.host);
+    let ended = std::cell::Cell::new(false);
+    let first = async {
+        let outcome = case.run(&executor).await;
+        ended.set(true);
+        outcome
+    };
     let other = async {
-        while !changed.exists() {
+        while !changed.exists() && !ended.get() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let second = run(&executor, second).await;
         std::fs::write(&go_on, "").unwrap();
         second
     };
-    let (outcome, second) = tokio::join!(case.run(&executor), other);
+    let (outcome, second) = tokio::join!(first, other);
     let events = std::mem::take(&mut *host.events.lock());
     [(outcome, events), second]
 }

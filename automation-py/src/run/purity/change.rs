@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
 use super::moment::Moment;
+use crate::ffi;
 
 /// What was changed.
 #[derive(Debug)]
@@ -97,7 +98,10 @@ impl Change {
                 };
                 Ok(())
             }
-            (Target::Setting { write, .. }, before) => write.bind(py).call1((before,)).map(drop),
+            // What it does to modules is nobody's change any more.
+            (Target::Setting { write, .. }, before) => {
+                ffi::importing(py, || write.bind(py).call1((before,))).map(drop)
+            }
         }
     }
 }
