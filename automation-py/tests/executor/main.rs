@@ -17,5 +17,6 @@ mod interruption;
 mod main_module;
 mod purity_folder;
 mod run_entry;
+mod scheduling;
 mod streams;
 mod threads;
