@@ -19,6 +19,7 @@ mod changes;
 mod views;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use automation_core::executor::{Ending, Outcome, RunEvent};
@@ -67,14 +68,14 @@ async fn overlapping(first: &str, second: &str, rest: &str) -> [Ran; 2] {
     );
     let case = Case::new(&source);
     let host = Arc::clone(&case.host);
-    let ended = std::cell::Cell::new(false);
+    let ended = AtomicBool::new(false);
     let first = async {
         let outcome = case.run(&executor).await;
-        ended.set(true);
+        ended.store(true, Ordering::Relaxed);
         outcome
     };
     let other = async {
-        while !changed.exists() && !ended.get() {
+        while !changed.exists() && !ended.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let second = run(&executor, second).await;
