@@ -3,6 +3,7 @@ shorter here than in Rust. Executed once, in a namespace that also holds the nat
 
 import _thread
 import atexit
+import builtins
 import importlib.metadata
 import io
 import linecache
@@ -68,6 +69,8 @@ replaced_main = lambda: None
 
 def forwarded(dispatching):
     """Returns the module that a dispatching one stands for; `None` when it stands for itself."""
+    if type(dispatching) is FolderModule:
+        return folder_module_for(dispatching)
     module = run_module()
     if module is None and dispatching is dispatching_main:
         return replaced_main()
@@ -265,39 +268,6 @@ def meet_interruption():
             pass
     except BaseException:
         pass
-
-
-# The folders of scripts, each with the names of modules that the host had imported from it before.
-script_folders = {}
-
-
-def folder_changed(folder):
-    """Forgets what scripts imported from their folder, since that may have changed as well."""
-    if folder in script_folders:
-        forget_modules(folder)
-    else:
-        script_folders[folder] = modules_from(folder)
-
-
-def folder_entered(folder):
-    """Forgets what scripts imported from other folders: the same names mean something else here."""
-    for other in list(script_folders):
-        if other != folder:
-            forget_modules(other)
-
-
-def forget_modules(folder):
-    for name in modules_from(folder) - script_folders[folder]:
-        sys.modules.pop(name, None)
-
-
-def modules_from(folder):
-    inside = os.path.join(folder, "")
-    return {
-        name
-        for name, module in list(sys.modules.items())
-        if type(module) is ModuleType and str(vars(module).get("__file__")).startswith(inside)
-    }
 
 
 def remember_source(path, source):

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::run::{Glue, folder, folder_changed};
+use crate::run::{Glue, folder, imports_from_folder};
 
 /// Versions that are kept: a registry has hundreds of scripts, and each reload may bring new versions of them.
 const VERSIONS_MAX: usize = 4096;
@@ -20,6 +20,11 @@ pub(super) struct Code {
     path: PathBuf,
     pub(super) file: Py<PyString>,
     pub(super) code: Py<PyAny>,
+    /// Whether it may import what is in its folder.
+    pub(super) imports_from_folder: bool,
+    /// Whether the changes of a run were looked at, where that is done for some only.
+    #[cfg(not(Py_3_12))]
+    pub(super) was_sampled: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// The compiled scripts of an executor. One version may lie at several paths, which tracebacks show.
@@ -54,7 +59,6 @@ impl CodeCache {
     }
 
     fn keep(&self, py: Python<'_>, script: &Script, code: Code) -> PyResult<Arc<Code>> {
-        folder_changed(py, script.path())?;
         let remember = Glue::get(py).function(py, "remember_source")?;
         remember.call1((&code.file, &**script.source()))?;
         let code = Arc::new(code);
@@ -91,6 +95,9 @@ fn compile(py: Python<'_>, script: &Script, from: &Bound<'_, PyAny>) -> PyResult
     let compile = Glue::get(py).compile.bind(py);
     let code = compile.call1((from, &file, "exec", 0, true))?;
     Ok(Code {
+        imports_from_folder: imports_from_folder(py, &code, path)?,
+        #[cfg(not(Py_3_12))]
+        was_sampled: Arc::default(),
         path: path.to_owned(),
         file: file.unbind(),
         code: code.unbind(),

@@ -31,8 +31,9 @@ use crate::run::{Answer, Run};
 
 /// Runs scripts on the CPython of this process.
 ///
-/// Scripts that run at the same time see none of each other's `sys.argv`, streams, `os.environ` and `__main__`.
-/// They do share modules, the working directory and everything else that a process has one of.
+/// Scripts that run at the same time see none of each other's `sys.argv`, streams, `os.environ`, `__main__`, modules
+/// of their folder and configuration of `logging` and `warnings`. They do share all other modules: what one changes in
+/// them is put back when it ends, or [reported](PythonExecutorBuilder::contamination_checks).
 ///
 /// # Deadlines
 /// A script that executes Python code is interrupted within milliseconds. What waits in C code (a sleep, a

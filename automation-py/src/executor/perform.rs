@@ -17,7 +17,7 @@ use super::cpu_clock::CpuClock;
 use super::pool::Pool;
 use crate::ffi::{self, FreshContext};
 use crate::module::RunInterrupted;
-use crate::run::{self, Context, Glue, Reply, Run, Slot};
+use crate::run::{self, Context, Glue, Reply, Run, Slot, end_state, leave_process, settle};
 use crate::{convert, run::is_forked};
 
 /// How a script ended by itself.
@@ -60,6 +60,7 @@ pub(super) fn perform(
     if !run.start() {
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
+    run.purity.enter();
     let bound = run::Bound::to(Arc::clone(run));
     let verdict = execute(py, pool, run);
     if is_forked() {
@@ -71,7 +72,10 @@ pub(super) fn perform(
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
     }
+    end_state(py, run);
+    let concern = settle(py, run);
     drop(bound);
+    leave_process(py, run);
     // What threads that go on made since.
     run.release_objects(py);
     let refused = run.account().was_refused();
@@ -87,7 +91,7 @@ pub(super) fn perform(
         },
     };
     outcome.output.interrupted = cut.is_some() || refused;
-    outcome.concern = concern(run);
+    outcome.concern = concern.or_else(|| self::concern(run));
     if !outcome.output.interrupted {
         outcome.exit_code = verdict.exit_code;
         outcome.output.returned = verdict.returned;
@@ -140,6 +144,11 @@ fn run_script<'py>(
     let script = &run.invocation.script;
     let code = codes.get(py, script)?;
     let builtins = Glue::get(py).builtins.bind(py);
+    #[cfg(not(Py_3_12))]
+    run.purity.begin_sample(py, &code.was_sampled);
+    if code.imports_from_folder {
+        run.folder.set_used();
+    }
     let namespace = run.create_module(py, code.file.bind(py), builtins)?;
     {
         let _charged = run.account().charge();
@@ -254,6 +263,7 @@ fn clean_up(py: Python<'_>, run: &Run) {
     {
         empty(&module.dict());
     }
+    run::leave_folder(py, run, empty);
     run.release_objects(py);
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Settings {
     /// Threads whose script could not be stopped that are replaced.
     pub(super) abandoned_max: usize,
     pub(super) memory: MemoryMode,
+    /// Whether changes for the whole process are looked for.
+    pub(super) contamination_checks: bool,
 }
 
 /// The queue and the workers. Its lock is never held while waiting for the GIL.
@@ -241,6 +243,9 @@ impl Pool {
 
     /// Runs a run and answers for it, whatever happens.
     fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
+        if self.settings.contamination_checks {
+            run.purity.check();
+        }
         let result = catch_unwind(AssertUnwindSafe(|| perform(py, self, run, clock)));
         *worker.current.lock() = None;
         let answered = match result {

@@ -4,8 +4,13 @@
 
 mod allocators;
 mod arenas;
+mod import;
+#[cfg(not(Py_3_12))]
+mod pairs;
 mod tally;
 mod thread_clock;
+#[cfg(Py_3_12)]
+mod watch;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
@@ -17,8 +22,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 pub(crate) use self::allocators::install as install_allocators;
+pub(crate) use self::import::{
+    ImportHooks, import_function, importing, is_importing, outside_imports,
+};
+#[cfg(not(Py_3_12))]
+pub(crate) use self::pairs::{Pairs, class_dict};
 pub(crate) use self::tally::{Charging, Memory, charge_nobody};
 pub(crate) use self::thread_clock::{ThreadClock, thread_cpu_time};
+#[cfg(Py_3_12)]
+pub(crate) use self::watch::{WatchHooks, class_dict, install_watch_hooks, watch};
 
 /// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
 pub(crate) type ThreadIdent = std::ffi::c_ulong;
@@ -166,6 +178,13 @@ pub(crate) fn call<'py>(
     std::mem::forget(guard);
     // SAFETY: attached; the call returns a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// Returns the global names of the Python code that executes on this thread, if any does.
+pub(crate) fn globals(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
+    // SAFETY: attached, as the token shows; the answer is borrowed from the frame, or null without one.
+    let globals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetGlobals()) };
+    globals?.cast_into().ok()
 }
 
 /// Calls what takes no arguments as [`call`] does.

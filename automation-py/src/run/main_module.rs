@@ -85,7 +85,6 @@ impl Run {
         builtins: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
         restore_main(py)?;
-        self.enter_folder(py)?;
         let module = match self.invocation.script.metadata().entry {
             Entry::Plain => PyModule::new(py, "__main__")?,
             Entry::Run => PyModule::new(py, "__automation__")?,

@@ -17,6 +17,7 @@ mod objects;
 mod output;
 mod phase;
 mod progress;
+mod purity;
 mod sink;
 mod streams;
 mod sys_view;
@@ -37,13 +38,16 @@ pub(crate) use self::account::{Account, CpuLook, MemoryMode};
 pub(crate) use self::context::{Context, module_attribute};
 use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;
-pub(crate) use self::folder::{folder, folder_changed};
+use self::folder::Folder;
+pub(crate) use self::folder::{folder, imports_from_folder, leave_folder};
 pub(crate) use self::glue::{Glue, install, is_package_foreign, library};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
 use self::phase::Phase;
 use self::progress::ProgressLines;
+use self::purity::Purity;
+pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use crate::ffi::{self, ThreadIdent};
@@ -65,6 +69,8 @@ pub(crate) struct Run {
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
+    pub(crate) folder: Folder,
+    pub(crate) purity: Purity,
     pub(crate) objects: Mutex<Objects>,
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
@@ -92,6 +98,8 @@ impl Run {
             stdout: Sink::new(late, limits.stream_bytes),
             stderr: Sink::new(late, limits.stream_bytes),
             progress: Mutex::default(),
+            folder: Folder::default(),
+            purity: Purity::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
             thread_ended: Condvar::new(),

@@ -95,6 +95,7 @@ impl Carried {
         arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
+        let _active = self.run.purity.active();
         let _bound = BoundToRun::to(Arc::clone(&self.run));
         let _counted = self.run.account().thread_started();
         let _registered = Registered::new(py, &self.run);

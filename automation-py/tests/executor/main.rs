@@ -17,6 +17,7 @@ mod inspection;
 mod interruption;
 mod lints;
 mod main_module;
+mod purity_folder;
 mod run_cmd;
 mod run_entry;
 mod scheduling;
