@@ -3,6 +3,7 @@
 mod builder;
 mod code;
 mod cpu_clock;
+mod crash;
 mod injector;
 mod inspect;
 mod perform;
@@ -15,18 +16,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use automation_core::Script;
 use automation_core::executor::{
     CancelToken, Ending, Executor, ExecutorCapabilities, ExecutorError, ExecutorHealth, Inspection,
     Invocation, Outcome,
 };
+use automation_core::{ExecutionId, Script};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 pub use self::builder::PythonExecutorBuilder;
+use self::crash::CrashFile;
 use self::pool::Pool;
 use crate::interpreter::Interpreter;
-use crate::run::{Answer, Run};
+use crate::run::{Answer, Place, Run};
 
 /// Runs scripts on the CPython of this process.
 ///
@@ -56,6 +58,7 @@ use crate::run::{Answer, Run};
 pub struct PythonExecutor {
     interpreter: Arc<Interpreter>,
     pool: Arc<Pool>,
+    crash_file: Option<CrashFile>,
 }
 
 impl PythonExecutor {
@@ -116,12 +119,24 @@ impl Executor for PythonExecutor {
         inspect::inspect(&self.pool, &self.interpreter, script)
     }
 
+    fn crashed_runs(&self) -> Vec<ExecutionId> {
+        let Some(file) = &self.crash_file else {
+            return Vec::new();
+        };
+        file.take().unwrap_or_else(|error| {
+            tracing::error!(%error, "the crash file can't be read");
+            Vec::new()
+        })
+    }
+
     async fn health(&self) -> ExecutorHealth {
         let mut health = ExecutorHealth::default();
         health.version = Some(self.interpreter.name());
         health.details = self.interpreter.details();
         let late = json!(self.pool.late.get());
         health.details.insert("late_output_bytes".to_owned(), late);
+        let place = json!(Place::described());
+        health.details.insert("working_directory".to_owned(), place);
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();

@@ -65,6 +65,7 @@ pub(super) fn perform(
     }
     let cut = run.end();
     run.meet_interruption(py);
+    run::emit(py, run, run.close_descriptors());
     if cut.is_some() {
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
@@ -72,6 +73,9 @@ pub(super) fn perform(
     drop(bound);
     // What threads that go on made since.
     run.release_objects(py);
+    if is_forked() {
+        ffi::exit_child(verdict.exit_code.unwrap_or(1));
+    }
     let reply = run.claim()?;
     let ending = cut.map_or(verdict.ending, |cut| run.cut_ending(cut));
     let mut outcome = run.outcome(ending);
@@ -92,12 +96,17 @@ fn execute(py: Python<'_>, codes: &CodeCache, run: &Arc<Run>) -> Verdict {
         Ok(_) => run_script(py, codes, run),
         Err(error) => Err(error.clone_ref(py)),
     };
-    let verdict = match result {
-        Ok(returned) => completed(returned),
-        Err(error) => judge(py, run, error),
+    let verdict = match (run.exit(), result) {
+        (Some(_), _) => None,
+        (None, Ok(returned)) => Some(completed(returned)),
+        (None, Err(error)) => Some(judge(py, run, error)),
     };
     clean_up(py, run);
-    verdict
+    // Another thread of the run, or what was cleaned up, may have ended it meanwhile.
+    match (run.exit(), verdict) {
+        (None, Some(verdict)) => verdict,
+        (code, _) => Verdict::exited(code.unwrap_or(1)),
+    }
 }
 
 /// Executes the module, and calls its `run` where it is entered that way.
@@ -202,10 +211,10 @@ fn exit_code(py: Python<'_>, error: &PyErr) -> i32 {
 /// Ends what the script left: threads that are no daemons, exit functions, buffers of its own, its namespace. Errors have nobody to go to.
 fn clean_up(py: Python<'_>, run: &Run) {
     let glue = Glue::get(py);
-    if !run.threads().is_empty() {
+    if !run.threads().is_empty() && run.exit().is_none() {
         let _ = ffi::call0(glue.join_threads.bind(py));
     }
-    if run.objects.lock().exit_functions.is_some() {
+    if run.exit().is_none() && run.objects.lock().exit_functions.is_some() {
         let _ = ffi::call0(glue.call_exit_functions.bind(py));
     }
     for slot in [Slot::Stdout, Slot::Stderr] {

@@ -18,7 +18,7 @@ use super::perform::{panicked, perform};
 use super::turns::{State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
+use crate::run::{Answer, Cut, Glue, LateBytes, Place, Reply, Run, is_forked};
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -42,6 +42,7 @@ pub(super) struct Pool {
     pub(super) watchdog: Condvar,
     pub(super) codes: CodeCache,
     pub(super) late: LateBytes,
+    place: Place,
     held: Mutex<Vec<(Reply, Answer)>>,
     closed: AtomicBool,
     drained: Notify,
@@ -56,6 +57,7 @@ impl Pool {
             watchdog: Condvar::new(),
             codes: CodeCache::default(),
             late: LateBytes::default(),
+            place: Place::of_process(),
             held: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),
@@ -210,6 +212,7 @@ impl Pool {
 
     /// A worker thread's life.
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
+        self.place.enter();
         Python::attach(|py| {
             let ident = ffi::thread_ident();
             if let Err(error) = Glue::get(py)
@@ -233,6 +236,11 @@ impl Pool {
     /// Runs a run and answers for it, whatever happens.
     fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
         let result = catch_unwind(AssertUnwindSafe(|| perform(py, &self.codes, run, clock)));
+        if is_forked() {
+            // A copy of the process that a panic has brought here.
+            ffi::exit_child(1);
+        }
+        self.place.restore(run);
         *worker.current.lock() = None;
         let answered = match result {
             Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),

@@ -2,6 +2,11 @@
 
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
+pub(crate) mod audit;
+pub(crate) mod crash;
+pub(crate) mod place;
+pub(crate) mod stack;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;

@@ -7,6 +7,7 @@ mod context;
 mod environ;
 mod folder;
 mod glue;
+mod guard;
 mod hooks;
 mod host;
 mod layers;
@@ -21,8 +22,8 @@ mod sys_view;
 mod threads;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
@@ -34,6 +35,8 @@ use tokio::sync::oneshot;
 pub(crate) use self::context::{Context, module_attribute};
 pub(crate) use self::folder::folder_changed;
 pub(crate) use self::glue::{Glue, install, is_package_foreign};
+pub(crate) use self::guard::Place;
+use self::guard::{Guard, write_own};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
@@ -41,6 +44,7 @@ use self::phase::Phase;
 use self::progress::ProgressLines;
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
+use self::streams::Stream;
 use crate::ffi::{self, ThreadIdent};
 
 /// What an executor answers.
@@ -63,6 +67,9 @@ pub(crate) struct Run {
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
     thread_ended: Condvar,
+    /// The thread that executes it, once it started.
+    worker: OnceLock<ThreadIdent>,
+    pub(crate) guard: Guard,
     reply: Mutex<Option<Reply>>,
 }
 
@@ -86,6 +93,8 @@ impl Run {
             objects: Mutex::default(),
             threads: Mutex::default(),
             thread_ended: Condvar::new(),
+            worker: OnceLock::new(),
+            guard: Guard::default(),
             reply: Mutex::new(Some(Reply(sender))),
         };
         (Arc::new(run), receiver)
@@ -116,6 +125,7 @@ impl Run {
         if self.cancel_requested() {
             return false;
         }
+        let _ = self.worker.set(ffi::thread_ident());
         self.phase.start(self.handed_over.elapsed());
         self.invocation.host.started();
         true
@@ -143,6 +153,11 @@ impl Run {
         self.phase.has_ended()
     }
 
+    /// Returns the thread that executes it, once it started.
+    fn worker(&self) -> Option<ThreadIdent> {
+        self.worker.get().copied()
+    }
+
     /// Returns the living threads that the script started.
     pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
         self.threads.lock().clone()
@@ -164,19 +179,48 @@ impl Run {
 
     /// Writes to standard output. Returns progress lines that are complete now.
     pub(crate) fn write_stdout(&self, bytes: &[u8]) -> Vec<RunEvent> {
+        self.write(Stream::Stdout, bytes)
+    }
+
+    /// Writes to standard error. Returns what [`write_stdout`](Self::write_stdout) does, of what children wrote.
+    pub(crate) fn write_stderr(&self, bytes: &[u8]) -> Vec<RunEvent> {
+        self.write(Stream::Stderr, bytes)
+    }
+
+    /// Writes, after what its children have written before.
+    fn write(&self, stream: Stream, bytes: &[u8]) -> Vec<RunEvent> {
+        if is_forked() {
+            write_own(stream, bytes);
+            return Vec::new();
+        }
+        let mut events = self.take_from_descriptors();
+        events.extend(self.sink(stream, bytes));
+        events
+    }
+
+    /// Keeps what was written.
+    fn sink(&self, stream: Stream, bytes: &[u8]) -> Vec<RunEvent> {
+        if stream == Stream::Stderr {
+            self.stderr.write(bytes);
+            return Vec::new();
+        }
         self.stdout.write(bytes);
         self.progress.lock().scan(bytes)
     }
 
-    /// Writes to standard error.
-    pub(crate) fn write_stderr(&self, bytes: &[u8]) {
-        self.stderr.write(bytes);
+    /// Returns where what is written late is counted.
+    fn late(&self) -> &LateBytes {
+        self.stdout.late()
     }
 
     /// Returns the outcome of a run that has come to `ending` now, and closes its streams: what is written later
     /// is counted and dropped.
     pub(crate) fn outcome(&self, ending: Ending) -> Outcome {
+        for event in self.close_descriptors() {
+            self.invocation.host.emit(event);
+        }
         let mut outcome = Outcome::new(ending);
+        outcome.usage.children = Some(self.children());
         let elapsed = self.handed_over.elapsed();
         let started = self.phase.started();
         outcome.queue = started.unwrap_or(elapsed);
@@ -265,6 +309,7 @@ pub(crate) struct Bound;
 impl Bound {
     /// Binds. A thread is bound to one run at a time.
     pub(crate) fn to(run: Arc<Run>) -> Self {
+        ffi::crash::note_run(Some(*run.invocation.execution_id.as_uuid().as_bytes()));
         CURRENT.set(Some(run));
         Self
     }
@@ -273,6 +318,7 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         CURRENT.set(None);
+        ffi::crash::note_run(None);
     }
 }
 
@@ -284,7 +330,8 @@ pub(crate) fn remaining(run: &Run) -> Option<Duration> {
 
 /// Tells the host of a run something, with the GIL released: it may block.
 pub(crate) fn emit(py: Python<'_>, run: &Arc<Run>, events: Vec<RunEvent>) {
-    if events.is_empty() {
+    // In a copy of the process nobody is at the other end.
+    if events.is_empty() || is_forked() {
         return;
     }
     py.detach(|| {

@@ -11,6 +11,7 @@ mod support;
 mod concurrency;
 mod context;
 mod endings;
+mod guard;
 mod environment;
 mod inspection;
 mod interruption;
