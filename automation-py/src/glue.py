@@ -174,7 +174,16 @@ def install_atexit():
 
 
 def install_fork():
-    os.register_at_fork(before=prepare_fork, after_in_child=mark_forked)
+    os.register_at_fork(before=prepare_fork, after_in_child=adopt_copy)
+
+
+def adopt_copy():
+    """Makes the only thread of a copy that a run forked what the main thread is by hand: before Python 3.13
+    `multiprocessing` relies on its lock."""
+    mark_forked()
+    thread = threading.current_thread()
+    if in_run() and getattr(thread, "_tstate_lock", thread) is None:
+        thread._set_tstate_lock()
 
 
 def install_modules():

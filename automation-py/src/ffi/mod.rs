@@ -4,6 +4,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod crash;
+pub(crate) mod mask;
 pub(crate) mod place;
 pub(crate) mod stack;
 

@@ -25,7 +25,7 @@ REFUSED = (
     ("os", "setgroups initgroups setsid setpgrp chroot nice setns unshare", WHOLE_PROCESS),
     ("os", "closerange", "it would close what the host has open"),
     ("signal", "alarm setitimer raise_signal", OTHER_RUNS),
-    ("signal", "siginterrupt set_wakeup_fd pthread_sigmask", WHOLE_PROCESS),
+    ("signal", "siginterrupt set_wakeup_fd", WHOLE_PROCESS),
     ("signal", "sigwait sigwaitinfo sigtimedwait", "the host's signals are the host's"),
     ("_thread", "interrupt_main", OTHER_RUNS),
     ("faulthandler", "dump_traceback_later register unregister", OTHER_RUNS),
@@ -89,6 +89,7 @@ def guard_rest():
     guard("open", "open", run_open, standard=True)
     for name in ("fork_exec", "_fork_exec"):
         guard("subprocess", name, run_fork_exec)
+    guard("signal", "pthread_sigmask", run_pthread_sigmask)
     guard("signal", "pidfd_send_signal", run_pidfd_send_signal)
     guard("_thread", "stack_size", run_stack_size)
     guard("sys", "setrecursionlimit", run_setrecursionlimit)
@@ -242,6 +243,14 @@ def run_fork_exec(fork_exec):
             given = arguments[place]
             arguments[place] = own(number if given == -1 else given)
         return fork_exec(*arguments)
+
+    return inside
+
+
+def run_pthread_sigmask(pthread_sigmask):
+    def inside(how, mask):
+        before_mask_change()
+        return pthread_sigmask(how, mask)
 
     return inside
 

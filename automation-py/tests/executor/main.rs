@@ -10,12 +10,15 @@ mod support;
 
 mod concurrency;
 mod context;
+mod descriptors;
+mod effects;
 mod endings;
-mod guard;
 mod environment;
+mod guard;
 mod inspection;
 mod interruption;
 mod main_module;
+mod place;
 mod run_entry;
 mod streams;
 mod threads;

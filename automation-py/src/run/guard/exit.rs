@@ -9,15 +9,8 @@ use super::super::{Run, current};
 use crate::ffi;
 use crate::module::RunInterrupted;
 
-pyo3::create_exception!(
-    automation,
-    RunExit,
-    PySystemExit,
-    "Raised where a script ends its process at once. Whoever catches it changes nothing about the run's exit code."
-);
-
-/// Ends this thread's run with an exit code, at once as far as Python lets it: here by an exception, in the run's
-/// other threads by an interruption.
+/// Ends this thread's run with an exit code, at once as far as Python lets it: in the run's other threads by an
+/// interruption, here by the exception that it returns. Whoever catches that changes nothing about the code.
 #[pyfunction]
 pub(super) fn end_run(py: Python<'_>, code: i64) -> PyErr {
     let code = (code & 0xff) as i32;
@@ -25,7 +18,7 @@ pub(super) fn end_run(py: Python<'_>, code: i64) -> PyErr {
         let _ = run.guard.exit.set(code);
         interrupt_others(py, &run);
     }
-    RunExit::new_err((code,))
+    PySystemExit::new_err((code,))
 }
 
 fn interrupt_others(py: Python<'_>, run: &Arc<Run>) {

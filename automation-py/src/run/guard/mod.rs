@@ -26,6 +26,7 @@ pub(super) use self::descriptors::{Stdio, write_own};
 use self::effects::Trail;
 pub(crate) use self::place::Place;
 use super::{is_forked, with_current};
+use crate::ffi::mask::SignalMask;
 
 /// What is kept of a run for its guard.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ pub(crate) struct Guard {
     exit: OnceLock<i32>,
     /// Whether it may have changed its working directory or umask.
     place_changed: AtomicBool,
+    /// What signals its worker did not take before the run changed that.
+    mask: OnceLock<SignalMask>,
     /// Whether a copy that is being forked has a terminal of its own.
     own_terminal: AtomicBool,
 }
@@ -58,6 +61,7 @@ pub(super) fn add_natives(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(effects::before_child, module)?,
         wrap_pyfunction!(exit::end_run, module)?,
         wrap_pyfunction!(place::before_change, module)?,
+        wrap_pyfunction!(place::before_mask_change, module)?,
         wrap_pyfunction!(audit::is_host_process, module)?,
     ] {
         module.add_function(function)?;

@@ -1,5 +1,6 @@
-//! Where a run stands in the file system: its working directory and its umask. On Linux each worker thread has its
-//! own; elsewhere, and where a container refuses that, a run may not change what is the whole process's.
+//! What a worker thread has for itself and a run may change: working directory and umask, and which signals it takes.
+//! Directory and umask are a thread's own on Linux; elsewhere, and where a container refuses that, they are the whole
+//! process's, and a run may not change them.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,7 @@ use rustix::process::{fchdir, umask};
 use super::super::{Run, current};
 use super::refused;
 use crate::ffi;
+use crate::ffi::mask::SignalMask;
 
 /// Why worker threads have no place of their own, if so.
 static SHARED: Mutex<Option<String>> = Mutex::new(None);
@@ -74,6 +76,9 @@ impl Place {
 
     /// Takes back what a run changed, on its worker thread. Threads that the run left keep what it had.
     pub(crate) fn restore(&self, run: &Run) {
+        if let Some(mask) = run.guard.mask.get() {
+            mask.set();
+        }
         if run.guard.place_changed.swap(false, Ordering::AcqRel)
             && let Some(start) = &self.0
         {
@@ -110,4 +115,14 @@ pub(super) fn before_change(what: &str) -> PyResult<()> {
     }
     run.guard.place_changed.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Keeps what signals this thread takes, should its run's end have to restore that: threads of a run's own end.
+#[pyfunction]
+pub(super) fn before_mask_change() {
+    if let Some(run) = current()
+        && run.worker() == Some(ffi::thread_ident())
+    {
+        run.guard.mask.get_or_init(SignalMask::of_thread);
+    }
 }
