@@ -1,7 +1,11 @@
 //! Where the system refuses threads a working directory of their own, as container profiles may.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail like a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail like a test"
+)]
 #![expect(unsafe_code, reason = "a seccomp filter has no safe form")]
 
 #[path = "executor/support.rs"]

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use automation_core::Executor;
-use automation_core::executor::Ending;
 
 use crate::support::{Case, executor, run, stdout};
 
@@ -59,13 +58,10 @@ async fn children_write_into_their_run_and_in_its_order() {
         "subprocess.run(command, shell=True, stdout=sys.stdout, stderr=sys.stderr)",
         "subprocess.run(command, shell=True, stdout=1, stderr=2)",
         "subprocess.run(command, shell=True, stdout=sys.__stdout__)",
-        "subprocess.run(command, shell=True, preexec_fn=lambda: None)",
         "subprocess.check_call(command, shell=True)",
         "os.system(command)",
         "os.waitpid(os.posix_spawn('/bin/sh', ['sh', '-c', command], os.environ), 0)",
         "os.waitpid(os.posix_spawnp('sh', ['sh', '-c', command], os.environ, file_actions=[(os.POSIX_SPAWN_CLOSE, 0)]), 0)",
-        "os.spawnlp(os.P_WAIT, 'sh', 'sh', '-c', command)",
-        "os.waitpid(os.fork() or os.execvp('sh', ['sh', '-c', command]), 0)",
         "asyncio.run(wait())",
     ] {
         let source = format!(
@@ -92,50 +88,6 @@ for start in (subprocess.call, lambda command, **_: os.system(command)):
 subprocess.call(['sh', '-c', 'echo $AUTOMATION_PROBE'], close_fds=False)
 "#;
     assert_eq!(stdout(source).await, "own\nown\nown\n");
-}
-
-#[tokio::test]
-async fn copies_of_the_process_write_into_their_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("probe.py");
-    for method in ["fork", "spawn", "forkserver"] {
-        let source = format!(
-            "import multiprocessing, os, sys\n\
-             def work():\n    print('child', flush=True)\n    sys.stderr.write('error\\n')\n    sys.stderr.flush()\n\
-             if __name__ == '__main__':\n    context = multiprocessing.get_context('{method}')\n    \
-             process = context.Process(target=work)\n    process.start()\n    process.join()\n    print('code', process.exitcode)\n"
-        );
-        std::fs::write(&path, &source).unwrap();
-        let outcome = Case::at(path.to_str().unwrap(), &source)
-            .run(&executor())
-            .await;
-        assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
-        let stdout = &outcome.output.stdout.text;
-        if method == "forkserver" {
-            // The server outlives the run that started it, and its copies write where that one did.
-            assert!(stdout.ends_with("code 0\n"), "{outcome:?}");
-            continue;
-        }
-        assert_eq!(stdout, "child\ncode 0\n", "{method}: {outcome:?}");
-        assert_eq!(outcome.output.stderr.text, "error\n", "{method}");
-    }
-}
-
-#[tokio::test]
-async fn a_copy_with_a_terminal_of_its_own_keeps_it() {
-    let source = r#"
-import os
-child, terminal = os.forkpty()
-if not child:
-    print('on the terminal', os.isatty(1))
-    os._exit(0)
-read = b''
-while not read.endswith(b'\n'):
-    read += os.read(terminal, 100)
-print(read)
-os.waitpid(child, 0)
-"#;
-    assert_eq!(stdout(source).await, "b'on the terminal True\\r\\n'\n");
 }
 
 #[tokio::test]

@@ -98,3 +98,13 @@ async fn health_says_whose_place_it_is() {
     assert_eq!(health.details["working_directory"], "each run's own");
     executor.shutdown(Duration::from_secs(1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn signals_that_a_run_blocks_are_taken_again() {
+    let executor = one_worker();
+    let source = "import signal\nprint(signal.SIGUSR2 in signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]))";
+    for _ in 0..2 {
+        let outcome = Case::new(source).run(&executor).await;
+        assert_eq!(outcome.output.stdout.text, "False\n");
+    }
+}
