@@ -20,5 +20,6 @@ mod interruption;
 mod main_module;
 mod place;
 mod run_entry;
+mod scheduling;
 mod streams;
 mod threads;
