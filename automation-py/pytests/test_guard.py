@@ -62,6 +62,25 @@ os._exit(5)
 """
 
 
+DEAF = """
+import sys
+from automation import Automation
+
+def objects(event, arguments):
+    if event == "sys.addaudithook":
+        raise RuntimeError
+
+sys.addaudithook(objects)
+helpdesk = Automation(sys.argv[1])
+assert "neither recorded nor denied" in helpdesk.check()["executor"]["details"]["warning"]
+"""
+
+
+def test_a_host_that_objects_to_audit_hooks_is_told_what_that_costs(tmp_path: Path) -> None:
+    done = python(DEAF, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="some of these functions are Linux's")
 def test_a_host_does_what_it_did(tmp_path: Path) -> None:
     done = python(HOST, tmp_path)

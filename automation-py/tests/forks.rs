@@ -185,7 +185,11 @@ async fn children_by_way_of_a_copy_write_into_their_run() {
             outcome.output.stdout.text, "before\nout\nafter\n",
             "{child}: {outcome:?}"
         );
-        assert_eq!(outcome.output.stderr.text, "err\n", "{child}");
+        // From 3.12 on Python warns of forks while there are other threads.
+        assert!(
+            outcome.output.stderr.text.ends_with("err\n"),
+            "{child}: {outcome:?}"
+        );
         assert_eq!(outcome.usage.children, Some(1), "{child}");
     }
 }

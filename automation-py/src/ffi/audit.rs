@@ -3,7 +3,9 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -21,6 +23,8 @@ pub(crate) struct Audit {
 }
 
 static AUDIT: OnceLock<Audit> = OnceLock::new();
+/// Whether the hook was called before there was anybody to tell.
+static HEARS: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
     fn PySys_AddAuditHook(
@@ -29,16 +33,23 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Starts listening, once. A hook that was there before may have prevented it, and does not say so.
-pub(crate) fn listen(_py: Python<'_>, audit: Audit) {
-    if AUDIT.set(audit).is_ok() {
-        // SAFETY: attached, as the token shows; the hook is a function of this library, which is never unloaded.
-        let added = unsafe { PySys_AddAuditHook(hook, std::ptr::null_mut()) };
-        if added != 0 {
-            // SAFETY: attached; the exception is that of the hook that objects.
-            unsafe { ffi::PyErr_Clear() };
-        }
+/// Starts listening, once.
+///
+/// # Errors
+/// A hook that was there before objects.
+pub(crate) fn listen(py: Python<'_>, audit: Audit) -> PyResult<()> {
+    // SAFETY: attached, as the token shows; the hook is a function of this library, which is never unloaded.
+    if unsafe { PySys_AddAuditHook(hook, std::ptr::null_mut()) } != 0 {
+        return Err(PyErr::fetch(py));
     }
+    // Some objections are not told. A hook that is there hears this, and has nobody to tell it yet.
+    py.import("sys")?
+        .call_method1("audit", ("automation.listen",))?;
+    if !HEARS.load(Ordering::Relaxed) {
+        return Err(PyRuntimeError::new_err("another audit hook objects"));
+    }
+    let _ = AUDIT.set(audit);
+    Ok(())
 }
 
 /// # Safety
@@ -48,7 +59,10 @@ unsafe extern "C" fn hook(
     arguments: *mut ffi::PyObject,
     _data: *mut c_void,
 ) -> c_int {
-    let Some(audit) = AUDIT.get() else { return 0 };
+    let Some(audit) = AUDIT.get() else {
+        HEARS.store(true, Ordering::Relaxed);
+        return 0;
+    };
     if arguments.is_null() || !(audit.is_heard)() {
         return 0;
     }

@@ -206,6 +206,8 @@ def run_forkpty(forkpty):
 
 def run_spawn(spawn):
     def inside(path, argv, env, *, file_actions=(), **settings):
+        if env is None:
+            env = os.environ
         ours = [(os.POSIX_SPAWN_DUP2, own_descriptor(number), number) for number in (0, 1, 2)]
         return spawn(path, argv, env, file_actions=[*ours, *(file_actions or ())], **settings)
 

@@ -194,6 +194,10 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
                 TESTED_MINORS.end()
             ));
         }
+        if !run::hears_effects() {
+            let text = "effects of scripts are neither recorded nor denied: an audit hook of this program objects";
+            warnings.push(text.to_owned());
+        }
         if run::is_package_foreign(py)? {
             let text =
                 "scripts have no automation.ctx: another package automation was imported before";

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -15,6 +16,14 @@ use crate::ffi::audit::{self, Audit};
 /// The process in which runs are, as opposed to copies of it.
 static HOST: OnceLock<Pid> = OnceLock::new();
 
+/// Whether nothing is heard: a hook of the host's objects to others.
+static DEAF: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether effects are noted and denied.
+pub(crate) fn hears_effects() -> bool {
+    !DEAF.load(Ordering::Relaxed)
+}
+
 /// Starts listening.
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     HOST.get_or_init(getpid);
@@ -23,7 +32,10 @@ pub(super) fn install(py: Python<'_>) -> PyResult<()> {
         is_heard: || with_current(|run| run.is_some()),
         listener: listen,
     };
-    audit::listen(py, audit);
+    if let Err(error) = audit::listen(py, audit) {
+        tracing::warn!(%error, "effects of scripts are neither noted nor denied");
+        DEAF.store(true, Ordering::Relaxed);
+    }
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::wrap_pyfunction;
 
+pub(crate) use self::audit::hears_effects;
 pub(super) use self::descriptors::{Stdio, write_own};
 use self::effects::Trail;
 pub(crate) use self::place::Place;
