@@ -8,7 +8,6 @@ import importlib.metadata
 import io
 import linecache
 import os
-import subprocess
 import sys
 import threading
 import traceback
@@ -122,8 +121,7 @@ class RunEnviron(type(os.environ)):
 
 
 def install_environ():
-    putenv, unsetenv, system, execv = os.putenv, os.unsetenv, os.system, os.execv
-    execute_child = subprocess.Popen._execute_child
+    putenv, unsetenv, execv = os.putenv, os.unsetenv, os.execv
 
     def run_putenv(name, value, /):
         if not in_run():
@@ -137,13 +135,6 @@ def install_environ():
         else:
             os.environb.pop(os.fsencode(name), None)
 
-    def run_system(command):
-        environ = changed_environ()
-        if environ is None:
-            return system(command)
-        status = subprocess.call(command, shell=True, env=environ)
-        return status << 8 if status >= 0 else -status
-
     def run_execv(path, argv, /):
         # What `os` has besides, `spawnvp` for instance, comes here too.
         environ = changed_environ()
@@ -152,19 +143,8 @@ def install_environ():
         else:
             os.execve(path, argv, environ)
 
-    def run_execute_child(
-        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
-    ):
-        if env is None:
-            env = changed_environ()
-        return execute_child(
-            self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
-        )
-
     os.environ.__class__ = os.environb.__class__ = RunEnviron
-    os.putenv, os.unsetenv, os.system = run_putenv, run_unsetenv, run_system
-    os.execv = run_execv
-    subprocess.Popen._execute_child = run_execute_child
+    os.putenv, os.unsetenv, os.execv = run_putenv, run_unsetenv, run_execv
 
 
 def install_threads():
@@ -196,7 +176,16 @@ def install_atexit():
 
 
 def install_fork():
-    os.register_at_fork(after_in_child=mark_forked)
+    os.register_at_fork(before=prepare_fork, after_in_child=adopt_copy)
+
+
+def adopt_copy():
+    """Makes the only thread of a copy that a run forked what the main thread is by hand: before Python 3.13
+    `multiprocessing` relies on its lock."""
+    mark_forked()
+    thread = threading.current_thread()
+    if in_run() and getattr(thread, "_tstate_lock", thread) is None:
+        thread._set_tstate_lock()
 
 
 def install_modules():

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
-use automation_core::{Automation, MemoryStorage, ScriptRegistry, SqliteStorage};
+use automation_core::{
+    Automation, AutomationBuilder, MemoryStorage, ScriptRegistry, SqliteStorage,
+};
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::PythonExecutor;
 use tokio::sync::oneshot;
@@ -78,7 +80,12 @@ fn log_start(config: &Config, address: SocketAddr) {
 async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
     let scripts =
         ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
-    let executor = PythonExecutor::builder().workers(config.workers);
+    let builder = open_storage(config, Automation::builder()).await?;
+    let mut executor = PythonExecutor::builder().workers(config.workers);
+    if let Database::Sqlite(path) = &config.database {
+        // What the next start must know stays together.
+        executor = executor.crash_file(path.with_added_extension("crash"));
+    }
     let executor = match &config.python {
         Some(python) => executor
             .python(python)
@@ -88,22 +95,26 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
             .build()
             .map_err(|error| format!("PYTHON_PATH is not set: {error}"))?,
     };
-    let builder = Automation::builder()
+    let builder = builder
         .scripts(scripts)
         .executor(executor)
         .secrets(secrets)
         .lease(config.lease);
-    let builder = match &config.database {
-        Database::Memory => builder.storage(MemoryStorage::default()),
-        Database::Sqlite(path) => {
-            let storage = SqliteStorage::builder(path)
-                .durability(config.durability)
-                .open()
-                .await;
-            builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
-        }
-    };
     builder.build().map_err(|error| error.to_string())
+}
+
+async fn open_storage(
+    config: &Config,
+    builder: AutomationBuilder,
+) -> Result<AutomationBuilder, String> {
+    let Database::Sqlite(path) = &config.database else {
+        return Ok(builder.storage(MemoryStorage::default()));
+    };
+    let storage = SqliteStorage::builder(path)
+        .durability(config.durability)
+        .open()
+        .await;
+    Ok(builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?))
 }
 
 /// Tells whoever starts the server what it serves and on what; nobody has to listen.

@@ -10,6 +10,7 @@ use automation_core::limits;
 use pyo3::prelude::*;
 
 use super::PythonExecutor;
+use super::crash::CrashFile;
 use super::injector::Injector;
 use super::pool::{Pool, Settings};
 use super::watchdog::Watchdog;
@@ -30,6 +31,7 @@ const ABANDONED_MAX: usize = 16;
 #[must_use]
 pub struct PythonExecutorBuilder {
     python: Option<PathBuf>,
+    crash_file: Option<PathBuf>,
     settings: Settings,
 }
 
@@ -37,6 +39,7 @@ impl PythonExecutorBuilder {
     pub(super) const fn new() -> Self {
         Self {
             python: None,
+            crash_file: None,
             settings: Settings {
                 workers: WORKERS,
                 grace: GRACE,
@@ -109,13 +112,25 @@ impl PythonExecutorBuilder {
         self
     }
 
+    /// Sets a file in which this process, should a run end it by a fatal signal, leaves the run's id: the next
+    /// process finds it by [`crashed_runs`](automation_core::Executor::crashed_runs). Default: none.
+    ///
+    /// Handlers of `SIGSEGV`, `SIGBUS`, `SIGFPE`, `SIGILL` and `SIGABRT` that are there at [`build`](Self::build)
+    /// are called afterwards. The last executor of a process that sets a file has it.
+    pub fn crash_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.crash_file = Some(path.into());
+        self
+    }
+
     /// Starts the executor, and the interpreter if this process has none. Blocks for some tens of milliseconds.
     ///
     /// # Errors
     /// [`ExecutorError::Start`] that says what is expected: the interpreter is missing, free-threaded, of another
-    /// version than the library, or not the one that this process runs already.
+    /// version than the library, or not the one that this process runs already. Also that a crash file can't be
+    /// opened, or is set where a host runs Python, whose signals are its own.
     pub fn build(mut self) -> Result<PythonExecutor, ExecutorError> {
         let interpreter = Interpreter::start(self.python.as_deref())?;
+        let crash_file = self.open_crash_file(&interpreter)?;
         let accounting = self.count_memory();
         let injector = Injector::start()?;
         let pool = Pool::start(self.settings, interpreter.hosted)?;
@@ -124,6 +139,7 @@ impl PythonExecutorBuilder {
             interpreter,
             pool,
             accounting,
+            crash_file,
         };
         thread::Builder::new()
             .name("python-watch".to_owned())
@@ -149,6 +165,24 @@ impl PythonExecutorBuilder {
             MemoryMode::Limited => "limited",
         }
         .to_owned()
+    }
+
+    fn open_crash_file(
+        &self,
+        interpreter: &Interpreter,
+    ) -> Result<Option<CrashFile>, ExecutorError> {
+        let Some(path) = &self.crash_file else {
+            return Ok(None);
+        };
+        let start_error = |why: String| ExecutorError::Start {
+            detail: format!("the crash file {}: {why}", path.display()),
+        };
+        if interpreter.is_hosted() {
+            let why = "the program that runs Python here handles its signals itself".to_owned();
+            return Err(start_error(why));
+        }
+        let opened = CrashFile::open(path).map_err(|error| start_error(error.to_string()))?;
+        Ok(Some(opened))
     }
 }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod code;
 mod cpu_clock;
+mod crash;
 mod injector;
 mod inspect;
 mod perform;
@@ -16,18 +17,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use automation_core::Script;
 use automation_core::executor::{
     CancelToken, Ending, Executor, ExecutorCapabilities, ExecutorError, ExecutorHealth, Inspection,
     Invocation, Outcome,
 };
+use automation_core::{ExecutionId, Script};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 pub use self::builder::PythonExecutorBuilder;
+use self::crash::CrashFile;
 use self::pool::Pool;
 use crate::interpreter::Interpreter;
-use crate::run::{Answer, Run};
+use crate::run::{Answer, Place, Run};
 
 /// Runs scripts on the CPython of this process.
 ///
@@ -68,6 +70,7 @@ pub struct PythonExecutor {
     pool: Arc<Pool>,
     /// How memory is counted, as health shows it.
     accounting: String,
+    crash_file: Option<CrashFile>,
 }
 
 impl PythonExecutor {
@@ -128,6 +131,16 @@ impl Executor for PythonExecutor {
         inspect::inspect(&self.pool.codes, &self.interpreter, script)
     }
 
+    fn crashed_runs(&self) -> Vec<ExecutionId> {
+        let Some(file) = &self.crash_file else {
+            return Vec::new();
+        };
+        file.take().unwrap_or_else(|error| {
+            tracing::error!(%error, "the crash file can't be read");
+            Vec::new()
+        })
+    }
+
     async fn health(&self) -> ExecutorHealth {
         let mut health = ExecutorHealth::default();
         health.version = Some(self.interpreter.name());
@@ -140,6 +153,8 @@ impl Executor for PythonExecutor {
         if let Some(problem) = self.pool.soundness.problem() {
             health.details.insert("problem".to_owned(), json!(problem));
         }
+        let place = json!(Place::described());
+        health.details.insert("working_directory".to_owned(), place);
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();

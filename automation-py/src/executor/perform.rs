@@ -68,6 +68,7 @@ pub(super) fn perform(
     }
     let cut = run.end();
     run.meet_interruption(py);
+    run::emit(py, run, run.close_descriptors());
     if cut.is_some() {
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
@@ -78,6 +79,9 @@ pub(super) fn perform(
     leave_process(py, run);
     // What threads that go on made since.
     run.release_objects(py);
+    if is_forked() {
+        ffi::exit_child(verdict.exit_code.unwrap_or(1));
+    }
     let refused = run.account().was_refused();
     if refused {
         pool.soundness.recover(py);
@@ -123,16 +127,21 @@ fn execute(py: Python<'_>, pool: &Pool, run: &Arc<Run>) -> Verdict {
         Err(error) => Ok(Err(error.clone_ref(py))),
     };
     run.account().allow_ending();
-    let verdict = match result {
-        Ok(Ok(returned)) => completed(returned),
-        Ok(Err(error)) => judge(py, run, error),
+    let verdict = match (run.exit(), result) {
+        (Some(_), Ok(_)) => None,
+        (None, Ok(Ok(returned))) => Some(completed(returned)),
+        (None, Ok(Err(error))) => Some(judge(py, run, error)),
         // What refused memory did to our own code on the script's thread is part of the refusal.
-        Err(_) if run.account().was_refused() => Verdict::exited(1),
-        Err(panic) => resume_unwind(panic),
+        (_, Err(_)) if run.account().was_refused() => Some(Verdict::exited(1)),
+        (_, Err(panic)) => resume_unwind(panic),
     };
     let _charged = run.account().charge();
     clean_up(py, run);
-    verdict
+    // Another thread of the run, or what was cleaned up, may have ended it meanwhile.
+    match (run.exit(), verdict) {
+        (None, Some(verdict)) => verdict,
+        (code, _) => Verdict::exited(code.unwrap_or(1)),
+    }
 }
 
 /// Executes the module, and calls its `run` where it is entered that way.
@@ -244,10 +253,10 @@ fn exit_code(py: Python<'_>, error: &PyErr) -> i32 {
 /// Ends what the script left: threads that are no daemons, exit functions, buffers of its own, its namespace. Errors have nobody to go to.
 fn clean_up(py: Python<'_>, run: &Run) {
     let glue = Glue::get(py);
-    if !run.threads().is_empty() {
+    if !run.threads().is_empty() && run.exit().is_none() {
         let _ = ffi::call0(glue.join_threads.bind(py));
     }
-    if run.objects.lock().exit_functions.is_some() {
+    if run.exit().is_none() && run.objects.lock().exit_functions.is_some() {
         let _ = ffi::call0(glue.call_exit_functions.bind(py));
     }
     for slot in [Slot::Stdout, Slot::Stderr] {

@@ -18,7 +18,7 @@ use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Reply, Run};
+use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is_forked};
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -51,6 +51,7 @@ pub(super) struct Pool {
     pub(super) codes: Arc<CodeCache>,
     pub(super) late: LateBytes,
     pub(super) soundness: Soundness,
+    place: Place,
     held: Mutex<Vec<(Reply, Answer)>>,
     closed: AtomicBool,
     drained: Notify,
@@ -66,6 +67,7 @@ impl Pool {
             codes: Arc::default(),
             late: LateBytes::default(),
             soundness: Soundness::new(hosted),
+            place: Place::of_process(),
             held: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),
@@ -220,6 +222,7 @@ impl Pool {
 
     /// A worker thread's life.
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
+        self.place.enter();
         Python::attach(|py| {
             let ident = ffi::thread_ident();
             let _ = worker.clock.set(ffi::ThreadClock::of_this_thread());
@@ -247,6 +250,11 @@ impl Pool {
             run.purity.check();
         }
         let result = catch_unwind(AssertUnwindSafe(|| perform(py, self, run, clock)));
+        if is_forked() {
+            // A copy of the process that a panic has brought here.
+            ffi::exit_child(1);
+        }
+        self.place.restore(run);
         *worker.current.lock() = None;
         let answered = match result {
             Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),

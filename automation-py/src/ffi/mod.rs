@@ -4,9 +4,14 @@
 
 mod allocators;
 mod arenas;
+pub(crate) mod audit;
+pub(crate) mod crash;
 mod import;
+pub(crate) mod mask;
 #[cfg(not(Py_3_12))]
 mod pairs;
+pub(crate) mod place;
+pub(crate) mod stack;
 mod tally;
 mod thread_clock;
 #[cfg(Py_3_12)]

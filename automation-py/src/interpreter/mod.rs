@@ -16,8 +16,9 @@ use serde_json::{Map, Value, json};
 use self::probe::probe;
 use crate::{ffi, run};
 
-/// Stack of each thread that executes Python: 3.13.0 overflows 1 MiB on deep recursion in C.
-pub(crate) const STACK_BYTES: usize = 16 * 1024 * 1024;
+/// Stack of each thread that executes Python: as deep as the recursion that scripts may ask for. Memory is used as
+/// far as a stack has grown.
+pub(crate) const STACK_BYTES: usize = 32 * 1024 * 1024;
 /// Minor versions that the suite is run with.
 const TESTED_MINORS: std::ops::RangeInclusive<u8> = 9..=13;
 
@@ -83,6 +84,11 @@ impl Interpreter {
     /// Returns for instance `Python 3.11.7`.
     pub(crate) fn name(&self) -> String {
         format!("Python {}", self.version)
+    }
+
+    /// Returns whether it ran already when it was found.
+    pub(crate) const fn is_hosted(&self) -> bool {
+        self.hosted
     }
 
     /// Returns the interpreter's program.
@@ -188,6 +194,10 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
                 TESTED_MINORS.start(),
                 TESTED_MINORS.end()
             ));
+        }
+        if !run::hears_effects() {
+            let text = "effects of scripts are neither recorded nor denied: an audit hook of this program objects";
+            warnings.push(text.to_owned());
         }
         if run::is_package_foreign(py)? {
             let text =

@@ -184,10 +184,6 @@ impl Account {
     }
 
     /// Counts a program that the run is about to start. `false`, and not counted, when it may start no more.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "whoever sees programs start calls it")
-    )]
     pub(crate) fn child_started(&self) -> bool {
         let max = self.limits.children_max.unwrap_or(u32::MAX);
         let more = |started: u32| (started < max).then(|| started + 1);

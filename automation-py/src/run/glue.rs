@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, folder, hooks, main_module, purity, streams, sys_view, threads};
+use super::{environ, folder, guard, hooks, main_module, purity, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
@@ -101,6 +101,7 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     ] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }
+    install_guard(py)?;
     folder::install(py, &glue)?;
     purity::install(py, &glue)?;
     glue.function(py, "install_late_parts")?.call0()?;
@@ -151,6 +152,7 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         wrap_pyfunction!(environ::changed_environ, &module)?,
         wrap_pyfunction!(main_module::run_module, &module)?,
         wrap_pyfunction!(main_module::in_run, &module)?,
+        wrap_pyfunction!(main_module::prepare_fork, &module)?,
         wrap_pyfunction!(main_module::mark_forked, &module)?,
         wrap_pyfunction!(main_module::at_exit, &module)?,
         wrap_pyfunction!(main_module::exit_functions, &module)?,
@@ -181,6 +183,15 @@ pub(crate) fn library<'py>(py: Python<'py>, files: &[&str]) -> PyResult<Bound<'p
         execute(py, file, &namespace)?;
     }
     Ok(namespace)
+}
+
+fn install_guard(py: Python<'_>) -> PyResult<()> {
+    let module = PyModule::new(py, "automation._guard")?;
+    module.add("__builtins__", py.import("builtins")?)?;
+    module.add_function(wrap_pyfunction!(environ::changed_environ, &module)?)?;
+    guard::add_natives(&module)?;
+    execute(py, include_str!("../glue/guard.py"), &module.dict())?;
+    guard::install(py, &module.dict())
 }
 
 /// Makes `import automation` find our own copy, whatever the environment has.

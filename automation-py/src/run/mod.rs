@@ -9,6 +9,7 @@ mod environ;
 mod exempt;
 mod folder;
 mod glue;
+mod guard;
 mod hooks;
 mod host;
 mod layers;
@@ -24,8 +25,8 @@ mod sys_view;
 mod threads;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
@@ -41,6 +42,8 @@ pub(crate) use self::exempt::install as exempt_imports;
 use self::folder::Folder;
 pub(crate) use self::folder::{folder, imports_from_folder, leave_folder};
 pub(crate) use self::glue::{Glue, install, is_package_foreign, library};
+use self::guard::{Guard, write_own};
+pub(crate) use self::guard::{Place, hears_effects};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
@@ -50,6 +53,7 @@ use self::purity::Purity;
 pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
+use self::streams::Stream;
 use crate::ffi::{self, ThreadIdent};
 
 /// What an executor answers.
@@ -75,6 +79,9 @@ pub(crate) struct Run {
     /// Living threads that the script started.
     threads: Mutex<Vec<ThreadIdent>>,
     thread_ended: Condvar,
+    /// The thread that executes it, once it started.
+    worker: OnceLock<ThreadIdent>,
+    pub(crate) guard: Guard,
     reply: Mutex<Option<Reply>>,
 }
 
@@ -103,6 +110,8 @@ impl Run {
             objects: Mutex::default(),
             threads: Mutex::default(),
             thread_ended: Condvar::new(),
+            worker: OnceLock::new(),
+            guard: Guard::default(),
             reply: Mutex::new(Some(Reply(sender))),
         };
         (Arc::new(run), receiver)
@@ -138,6 +147,7 @@ impl Run {
         if self.cancel_requested() {
             return false;
         }
+        let _ = self.worker.set(ffi::thread_ident());
         self.phase.start(self.handed_over.elapsed());
         self.invocation.host.started();
         true
@@ -176,6 +186,11 @@ impl Run {
         self.phase.has_ended()
     }
 
+    /// Returns the thread that executes it, once it started.
+    fn worker(&self) -> Option<ThreadIdent> {
+        self.worker.get().copied()
+    }
+
     /// Returns the living threads that the script started.
     pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
         self.threads.lock().clone()
@@ -197,18 +212,46 @@ impl Run {
 
     /// Writes to standard output. Returns progress lines that are complete now.
     pub(crate) fn write_stdout(&self, bytes: &[u8]) -> Vec<RunEvent> {
+        self.write(Stream::Stdout, bytes)
+    }
+
+    /// Writes to standard error. Returns what [`write_stdout`](Self::write_stdout) does, of what children wrote.
+    pub(crate) fn write_stderr(&self, bytes: &[u8]) -> Vec<RunEvent> {
+        self.write(Stream::Stderr, bytes)
+    }
+
+    /// Writes, after what its children have written before.
+    fn write(&self, stream: Stream, bytes: &[u8]) -> Vec<RunEvent> {
+        if is_forked() {
+            write_own(stream, bytes);
+            return Vec::new();
+        }
+        let mut events = self.take_from_descriptors();
+        events.extend(self.sink(stream, bytes));
+        events
+    }
+
+    /// Keeps what was written.
+    fn sink(&self, stream: Stream, bytes: &[u8]) -> Vec<RunEvent> {
+        if stream == Stream::Stderr {
+            self.stderr.write(bytes);
+            return Vec::new();
+        }
         self.stdout.write(bytes);
         self.progress.lock().scan(bytes)
     }
 
-    /// Writes to standard error.
-    pub(crate) fn write_stderr(&self, bytes: &[u8]) {
-        self.stderr.write(bytes);
+    /// Returns where what is written late is counted.
+    fn late(&self) -> &LateBytes {
+        self.stdout.late()
     }
 
     /// Returns the outcome of a run that has come to `ending` now, and closes its streams: what is written later
     /// is counted and dropped.
     pub(crate) fn outcome(&self, ending: Ending) -> Outcome {
+        for event in self.close_descriptors() {
+            self.invocation.host.emit(event);
+        }
         let mut outcome = Outcome::new(ending);
         let elapsed = self.handed_over.elapsed();
         let started = self.phase.started();
@@ -302,6 +345,7 @@ pub(crate) struct Bound;
 impl Bound {
     /// Binds. A thread is bound to one run at a time.
     pub(crate) fn to(run: Arc<Run>) -> Self {
+        ffi::crash::note_run(Some(*run.invocation.execution_id.as_uuid().as_bytes()));
         CURRENT.set(Some(run));
         Self
     }
@@ -310,6 +354,7 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         CURRENT.set(None);
+        ffi::crash::note_run(None);
     }
 }
 
@@ -321,7 +366,8 @@ pub(crate) fn remaining(run: &Run) -> Option<Duration> {
 
 /// Tells the host of a run something, with the GIL released: it may block.
 pub(crate) fn emit(py: Python<'_>, run: &Arc<Run>, events: Vec<RunEvent>) {
-    if events.is_empty() {
+    // In a copy of the process nobody is at the other end.
+    if events.is_empty() || is_forked() {
         return;
     }
     py.detach(|| {

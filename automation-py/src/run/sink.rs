@@ -15,6 +15,10 @@ impl LateBytes {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// Collects a stream until it is closed.
@@ -37,10 +41,13 @@ impl Sink {
     pub(super) fn write(&self, bytes: &[u8]) {
         match &mut *self.capture.lock() {
             Some(capture) => capture.push(bytes),
-            None => {
-                self.late.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
+            None => self.late.add(bytes.len()),
         }
+    }
+
+    /// Returns where late bytes are counted.
+    pub(super) fn late(&self) -> &LateBytes {
+        &self.late
     }
 
     /// Closes it. Returns what it got; nothing the second time.

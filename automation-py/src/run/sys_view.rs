@@ -136,7 +136,7 @@ impl RunAttribute {
         let py = module.py();
         match current() {
             Some(_) if stream == Stream::Stdin => visible_stream(py, stream),
-            Some(_) => Ok(Output::original(py, stream)?.clone().into_any()),
+            Some(_) => Ok(Output::shared(py, stream)?.clone().into_any()),
             None => self.host_value(module),
         }
     }

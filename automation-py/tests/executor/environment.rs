@@ -248,15 +248,3 @@ sys.setprofile(lambda *_: None)
         assert_eq!(outcome.output.stdout.text, "28 default None None\n");
     }
 }
-
-#[tokio::test]
-async fn a_copy_that_a_script_forks_ends_where_the_script_ends() {
-    let source = r#"
-import os, sys
-child = os.fork()
-if not child:
-    sys.exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"#;
-    assert_eq!(stdout(source).await, "7\n");
-}

@@ -39,7 +39,7 @@ import io, sys
 out = sys.stdout
 print(out.encoding, out.isatty(), out.writable(), out.readable(), out.closed, out.name, out.mode)
 print(isinstance(out, io.TextIOBase), isinstance(out.buffer, io.BufferedIOBase))
-for act in (out.fileno, out.read, out.seek, out.tell, out.buffer.fileno):
+for act in (out.read, out.seek, out.tell):
     try:
         act()
     except io.UnsupportedOperation as error:
@@ -57,8 +57,8 @@ with out as same:
 out.close()
 print('still open')
 "#;
-    let expected = "utf-8 False True False False <stdout> w\nTrue True\nfileno\nnot readable\nnot seekable\n\
-                    not seekable\nfileno\nwrite() argument must be str, not int\n\
+    let expected = "utf-8 False True False False <stdout> w\nTrue True\nnot readable\nnot seekable\n\
+                    not seekable\nwrite() argument must be str, not int\n\
                     memoryview: a bytes-like object is required, not 'str'\nTrue\nstill open\n";
     assert_eq!(stdout(source).await, expected);
 }
