@@ -7,6 +7,7 @@ mod injector;
 mod inspect;
 mod perform;
 mod pool;
+mod pulse;
 mod turns;
 mod watchdog;
 
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 
 pub use self::builder::PythonExecutorBuilder;
 use self::pool::Pool;
+use self::pulse::Pulse;
 use crate::interpreter::Interpreter;
 use crate::run::{Answer, Run};
 
@@ -34,8 +36,8 @@ use crate::run::{Answer, Run};
 /// They do share modules, the working directory and everything else that a process has one of.
 ///
 /// # Deadlines
-/// A script that executes Python code is interrupted within milliseconds. What waits in C code (a sleep, a
-/// socket, a lock) can't be interrupted from here: after the grace the run is answered with
+/// A script that executes Python code or waits (a sleep, a socket, a lock, a program that it started) is interrupted
+/// within milliseconds. C code that computes can't be: after the grace the run is answered with
 /// [`still_running`](Outcome::still_running), its thread is abandoned and replaced, and what it still writes is
 /// counted and dropped.
 ///
@@ -56,6 +58,8 @@ use crate::run::{Answer, Run};
 pub struct PythonExecutor {
     interpreter: Arc<Interpreter>,
     pool: Arc<Pool>,
+    pulse: Arc<Pulse>,
+    traces: bool,
 }
 
 impl PythonExecutor {
@@ -100,7 +104,7 @@ impl Executor for PythonExecutor {
         if cancel.is_cancelled() {
             return Ok(Outcome::new(Ending::Cancelled));
         }
-        let (run, mut answer) = Run::new(invocation, &self.pool.late);
+        let (run, mut answer) = Run::new(invocation, &self.pool.late, self.traces);
         self.pool.submit(Arc::clone(&run))?;
         tokio::select! {
             biased;
@@ -122,11 +126,14 @@ impl Executor for PythonExecutor {
         health.details = self.interpreter.details();
         let late = json!(self.pool.late.get());
         health.details.insert("late_output_bytes".to_owned(), late);
+        health
+            .details
+            .insert("gil_held".to_owned(), self.pulse.held(&self.pool));
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();
         health.busy = state.busy();
-        health.quarantined_threads = state.quarantined;
+        health.quarantined_threads = state.quarantined.len();
         health
     }
 

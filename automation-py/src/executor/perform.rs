@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
-use crate::ffi::{self, FreshContext};
+use crate::ffi::{self, FreshContext, Thread};
 use crate::module::RunInterrupted;
 use crate::run::{self, Context, Glue, Reply, Run, Slot};
 use crate::{convert, run::is_forked};
@@ -63,9 +63,14 @@ pub(super) fn perform(
     if is_forked() {
         ffi::exit_child(verdict.exit_code.unwrap_or(1));
     }
+    if run.is_cut() {
+        run.wait_for_threads(py);
+    }
     let cut = run.end();
     run.meet_interruption(py);
+    run::stop_tracing(py);
     if cut.is_some() {
+        py.detach(|| run::end_children(run, Thread::this()));
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
     }
@@ -92,6 +97,7 @@ fn execute(py: Python<'_>, codes: &CodeCache, run: &Arc<Run>) -> Verdict {
         Ok(_) => run_script(py, codes, run),
         Err(error) => Err(error.clone_ref(py)),
     };
+    run::stop_tracing(py);
     let verdict = match result {
         Ok(returned) => completed(returned),
         Err(error) => judge(py, run, error),
@@ -167,7 +173,10 @@ fn judge(py: Python<'_>, run: &Run, error: PyErr) -> Verdict {
     };
     // A deadline may strike while the traceback is written: once more then, since it says where the script was.
     let sentence = match show() {
-        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => show(),
+        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => {
+            run::stop_tracing(py);
+            show()
+        }
         other => other,
     };
     let message = sentence

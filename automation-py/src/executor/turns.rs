@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::ffi::ThreadIdent;
+use crate::ffi::Thread;
 use crate::run::Run;
 
 /// Time for which the queue may stand still before another worker takes over.
@@ -26,7 +26,7 @@ pub(super) struct Worker {
     pub(super) id: usize,
     pub(super) wake: Condvar,
     /// What it runs, and which thread it is to Python.
-    pub(super) current: Mutex<Option<(Arc<Run>, ThreadIdent)>>,
+    pub(super) current: Mutex<Option<(Arc<Run>, Thread)>>,
     pub(super) abandoned: AtomicBool,
 }
 
@@ -39,7 +39,8 @@ pub(super) struct State {
     pub(super) drainer: Option<usize>,
     pub(super) taken: u64,
     last_taken: Instant,
-    pub(super) quarantined: usize,
+    /// Workers whose script could not be stopped.
+    pub(super) quarantined: Vec<Arc<Worker>>,
     pub(super) closed: bool,
     /// Whether the watchdog waits without a tick.
     pub(super) watchdog_asleep: bool,
@@ -55,7 +56,7 @@ impl State {
             drainer: None,
             taken: 0,
             last_taken: Instant::now(),
-            quarantined: 0,
+            quarantined: Vec::new(),
             closed: false,
             watchdog_asleep: false,
             next_id: 0,
@@ -71,6 +72,11 @@ impl State {
         }
     }
 
+    /// Returns whether it is closed and the last thread has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed && self.workers.is_empty() && self.quarantined.is_empty()
+    }
+
     /// Returns how many workers run something.
     pub(super) fn busy(&self) -> usize {
         let busy = |worker: &&Arc<Worker>| worker.current.lock().is_some();
@@ -78,7 +84,7 @@ impl State {
     }
 
     /// Takes the next run, if it is the worker's turn. An abandoned worker never has one.
-    pub(super) fn take(&mut self, worker: &Worker, ident: ThreadIdent) -> Option<Arc<Run>> {
+    pub(super) fn take(&mut self, worker: &Worker, thread: Thread) -> Option<Arc<Run>> {
         if worker.abandoned.load(Ordering::Acquire) {
             return None;
         }
@@ -94,7 +100,7 @@ impl State {
         if !turn {
             return None;
         }
-        *worker.current.lock() = Some((Arc::clone(run), ident));
+        *worker.current.lock() = Some((Arc::clone(run), thread));
         self.drainer = Some(worker.id);
         self.taken += 1;
         self.last_taken = now;

@@ -2,6 +2,9 @@
 
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
+pub(crate) mod blocking;
+pub(crate) mod tracing;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -169,6 +172,23 @@ pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 pub(crate) fn thread_ident() -> ThreadIdent {
     // SAFETY: may be called on any thread.
     unsafe { ffi::PyThread_get_thread_ident() }
+}
+
+/// A thread as Python and as the kernel know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thread {
+    pub(crate) ident: ThreadIdent,
+    pub(crate) number: i32,
+}
+
+impl Thread {
+    /// Returns the calling thread.
+    pub(crate) fn this() -> Self {
+        Self {
+            ident: thread_ident(),
+            number: blocking::thread_number(),
+        }
+    }
 }
 
 /// Makes a thread raise `exception` as soon as it executes Python code. Replaces one that waits to be raised.

@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of queues and workers.
 
+mod children;
 mod context;
 mod environ;
 mod folder;
@@ -19,10 +20,11 @@ mod sink;
 mod streams;
 mod sys_view;
 mod threads;
+mod tracing;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
@@ -31,6 +33,7 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
+pub(crate) use self::children::{end_children, kill_trees};
 pub(crate) use self::context::{Context, module_attribute};
 pub(crate) use self::folder::folder_changed;
 pub(crate) use self::glue::{Glue, install, is_package_foreign};
@@ -41,7 +44,9 @@ use self::phase::Phase;
 use self::progress::ProgressLines;
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
-use crate::ffi::{self, ThreadIdent};
+use self::threads::Threads;
+pub(crate) use self::tracing::{interruption_made, stop_tracing};
+use crate::ffi::{self, blocking};
 
 /// What an executor answers.
 pub(crate) type Answer = Result<Outcome, ExecutorError>;
@@ -54,14 +59,16 @@ pub(crate) struct Run {
     handed_over: Instant,
     phase: Phase,
     cancel_requested: AtomicBool,
+    cut_at: OnceLock<Instant>,
+    /// Whether what catches every interruption is ended by tracing.
+    traces: bool,
     /// Whether an interruption was raised in any of its threads.
     interrupted: AtomicBool,
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
     pub(crate) objects: Mutex<Objects>,
-    /// Living threads that the script started.
-    threads: Mutex<Vec<ThreadIdent>>,
+    threads: Mutex<Threads>,
     thread_ended: Condvar,
     reply: Mutex<Option<Reply>>,
 }
@@ -71,6 +78,7 @@ impl Run {
     pub(crate) fn new(
         invocation: Invocation,
         late: &LateBytes,
+        traces: bool,
     ) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let run = Self {
@@ -79,6 +87,8 @@ impl Run {
             handed_over: Instant::now(),
             phase: Phase::default(),
             cancel_requested: AtomicBool::new(false),
+            cut_at: OnceLock::new(),
+            traces,
             interrupted: AtomicBool::new(false),
             stdout: Sink::new(late),
             stderr: Sink::new(late),
@@ -123,13 +133,32 @@ impl Run {
 
     /// Returns when the run has to end; `None` before it started.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let started = self.phase.started()?;
-        (self.handed_over + started).checked_add(self.invocation.limits.timeout)
+        self.started_at()?
+            .checked_add(self.invocation.limits.timeout)
     }
 
     /// Cuts the run short from outside. `false` when it has ended or was cut already.
     pub(crate) fn cut(&self, cut: Cut) -> bool {
-        self.phase.cut(cut)
+        let cut = self.phase.cut(cut);
+        if cut {
+            let _ = self.cut_at.set(Instant::now());
+        }
+        cut
+    }
+
+    /// Returns whether it was cut short, be it over or not.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.phase.is_cut()
+    }
+
+    /// Returns for how long it has been cut short.
+    pub(crate) fn cut_for(&self) -> Option<Duration> {
+        self.cut_at.get().map(Instant::elapsed)
+    }
+
+    /// Returns when the script's first byte executed.
+    pub(crate) fn started_at(&self) -> Option<Instant> {
+        Some(self.handed_over + self.phase.started()?)
     }
 
     /// Ends the run. Returns what cut it short, if anything did. Called with the GIL held, so that nothing is
@@ -141,11 +170,6 @@ impl Run {
     /// Returns whether it has ended, as seen with the GIL held.
     pub(crate) fn has_ended(&self) -> bool {
         self.phase.has_ended()
-    }
-
-    /// Returns the living threads that the script started.
-    pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
-        self.threads.lock().clone()
     }
 
     /// Notes that an interruption is raised in its threads. Called with the GIL held.
@@ -259,12 +283,24 @@ pub(crate) fn current() -> Option<Arc<Run>> {
     with_current(|run| run.cloned())
 }
 
+/// Takes note of a child that a thread of a run has reaped, with what it used. May run without the GIL.
+pub(crate) fn child_reaped(_cpu: Duration, _memory_bytes: u64) {
+    with_current(|_run| ());
+}
+
+/// Makes waits of runs interruptible. Answers with why that is not possible here, if so.
+pub(crate) fn install_waits(py: Python<'_>) -> PyResult<Result<(), &'static str>> {
+    let interruption = py.get_type::<crate::module::RunInterrupted>();
+    blocking::install(py, &interruption, child_reaped)
+}
+
 /// Binds this thread to a run until it is dropped.
 pub(crate) struct Bound;
 
 impl Bound {
     /// Binds. A thread is bound to one run at a time.
     pub(crate) fn to(run: Arc<Run>) -> Self {
+        blocking::bind(run.phase.word());
         CURRENT.set(Some(run));
         Self
     }
@@ -272,6 +308,7 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
+        blocking::unbind();
         CURRENT.set(None);
     }
 }
