@@ -150,11 +150,6 @@ impl CutRun {
     /// Interrupts the run again, ends what it waits for, and gives its thread up when the grace is over. Returns when
     /// to act again.
     fn act(&mut self, now: Instant, pool: &Arc<Pool>, injector: &Injector) -> Instant {
-        if now >= self.next {
-            injector.interrupt(&self.run, self.thread);
-            self.interruptions += 1;
-            self.next = now + self.pause();
-        }
         if now >= self.next_wake {
             self.wake();
             self.next_wake = now
@@ -163,6 +158,11 @@ impl CutRun {
                 } else {
                     WAKE
                 };
+        }
+        if now >= self.next {
+            injector.interrupt(&self.run, self.thread);
+            self.interruptions += 1;
+            self.next = now + self.pause();
         }
         let end = self.since + pool.settings.grace;
         let next = self.next.min(self.next_wake);
@@ -184,8 +184,8 @@ impl CutRun {
         }
     }
 
-    /// Wakes what waits in the kernel and kills what the run started, without the GIL: the injector may be waiting for
-    /// it.
+    /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
+    /// it. Before the first interruption, after which the script may kill a program itself and leave what that started.
     fn wake(&self) {
         let of_threads = self.run.threads().into_iter();
         kill_trees(
@@ -199,7 +199,7 @@ impl CutRun {
             kill_trees(&children);
         }
         // The injector wakes them first, once the interruption is there to be found.
-        if self.interruptions > 1 || self.since.elapsed() >= WAKE {
+        if self.interruptions > 0 {
             self.run.interrupt_threads();
             if !self.run.has_ended() {
                 blocking::interrupt(self.thread.number);

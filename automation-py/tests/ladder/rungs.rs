@@ -22,7 +22,13 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 async fn ended(executor: &PythonExecutor, row: &Row) -> Outcome {
     let outcome = Case::new(row.source).within(TIMEOUT).run(executor).await;
     let (reason, message) = failure(&outcome);
-    assert_eq!(reason, Reason::Timeout, "{}: {message}\n{}", row.name, outcome.output.stderr.text);
+    assert_eq!(
+        reason,
+        Reason::Timeout,
+        "{}: {message}\n{}",
+        row.name,
+        outcome.output.stderr.text
+    );
     outcome
 }
 
@@ -42,18 +48,25 @@ async fn median(executor: &PythonExecutor, row: &Row) -> (Duration, usize) {
 /// Returns what is wrong with a row.
 async fn fault(executor: &PythonExecutor, row: &Row) -> Option<String> {
     let (median, left) = median(executor, row).await;
-    let text = format!("{:>7.1} ms, {left} left  {}", median.as_secs_f64() * 1e3, row.name);
+    let text = format!(
+        "{:>7.1} ms, {left} left  {}",
+        median.as_secs_f64() * 1e3,
+        row.name
+    );
     println!("{text}");
     (median > LATENCY_MAX || left > 0).then_some(text)
 }
 
 /// Returns what programs of the scripts are left.
 fn left_programs() -> Vec<String> {
-    let lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
-        let line = fs::read(process.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.contains(MARK).then_some(line)
-    });
+    let lines = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|process| {
+            let line = fs::read(process.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(MARK).then_some(line)
+        });
     lines.collect()
 }
 
@@ -65,7 +78,9 @@ fn threads() -> usize {
 async fn what_waits_ends_within_100_ms_and_leaves_nothing() {
     let _alone = ALONE.lock().await;
     let executor = PythonExecutor::builder().build().unwrap();
-    let _ = Case::new("import asyncio, subprocess, multiprocessing\n").run(&executor).await;
+    let _ = Case::new("import asyncio, subprocess, multiprocessing\n")
+        .run(&executor)
+        .await;
     let before = threads();
     let rows: Vec<_> = ROWS.iter().filter(|row| !row.end.computes()).collect();
     let mut slow = Vec::new();
@@ -79,7 +94,11 @@ async fn what_waits_ends_within_100_ms_and_leaves_nothing() {
     assert_eq!(works.output.stdout.text, "works\n");
     assert_eq!(left_programs(), [""; 0]);
     // Threads of the runtime come and go.
-    assert!(threads() <= before + 4, "{} threads, {before} before", threads());
+    assert!(
+        threads() <= before + 4,
+        "{} threads, {before} before",
+        threads()
+    );
 }
 
 async fn futures_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
@@ -107,7 +126,10 @@ async fn what_computes_in_python_ends_within_100_ms() {
     let _alone = ALONE.lock().await;
     let executor = PythonExecutor::builder().build().unwrap();
     let mut slow = Vec::new();
-    for row in ROWS.iter().filter(|row| matches!(row.end, End::Exception | End::Trace)) {
+    for row in ROWS
+        .iter()
+        .filter(|row| matches!(row.end, End::Exception | End::Trace))
+    {
         slow.extend(fault(&executor, row).await);
     }
     assert!(slow.is_empty(), "{slow:#?}");
@@ -123,7 +145,11 @@ async fn c_code_is_answered_for_within_a_second() {
         assert!(outcome.still_running, "{}", row.name);
         assert_eq!(outcome.concern, Some(Concern::Abandoned));
         let latency = outcome.duration - TIMEOUT;
-        assert!(latency < Duration::from_secs(1), "{}: {latency:?}", row.name);
+        assert!(
+            latency < Duration::from_secs(1),
+            "{}: {latency:?}",
+            row.name
+        );
         while executor.health().await.quarantined_threads > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use libc::{dl_phdr_info, size_t};
 use parking_lot::Mutex;
 
-use super::waits;
+use super::{errors, signals, waits};
 
 type Address = usize;
 
@@ -34,34 +34,38 @@ struct StandIn {
 }
 
 macro_rules! table {
-    ($($of:ident: $($name:literal)|+ => $function:ident,)*) => {
-        [$(StandIn { of: Of::$of, names: &[$($name),+], address: waits::$function as *const () as usize }),*]
+    ($($of:ident: $($name:literal)|+ => $function:path,)*) => {
+        [$(StandIn { of: Of::$of, names: &[$($name),+], address: $function as *const () as usize }),*]
     };
 }
 
 #[rustfmt::skip]
 fn stand_ins() -> Vec<StandIn> {
     Vec::from(table![
-        All: c"read" => read, All: c"__read_chk" => read_checked, All: c"readv" => readv,
-        All: c"pread" | c"pread64" => pread, All: c"preadv2" | c"preadv64v2" => preadv2,
-        All: c"write" => write, All: c"writev" => writev, All: c"pwrite" | c"pwrite64" => pwrite,
-        All: c"pwritev2" | c"pwritev64v2" => pwritev2,
-        All: c"sendfile" | c"sendfile64" => sendfile, All: c"splice" => splice,
-        All: c"poll" => poll, All: c"__poll_chk" => poll_checked, All: c"ppoll" => ppoll,
-        All: c"select" => select, All: c"pselect" => pselect,
-        All: c"epoll_wait" => epoll_wait, All: c"epoll_pwait" => epoll_pwait,
-        All: c"recv" => recv, All: c"__recv_chk" => recv_checked, All: c"recvfrom" => recvfrom,
-        All: c"__recvfrom_chk" => recvfrom_checked, All: c"recvmsg" => recvmsg, All: c"recvmmsg" => recvmmsg,
-        All: c"send" => send, All: c"sendto" => sendto, All: c"sendmsg" => sendmsg,
-        All: c"accept" => accept, All: c"accept4" => accept4, All: c"connect" => connect,
-        All: c"wait" => wait, All: c"wait3" => wait3, All: c"wait4" => wait4, All: c"waitpid" => waitpid,
-        All: c"waitid" => waitid, All: c"nanosleep" => nanosleep, All: c"clock_nanosleep" => clock_nanosleep,
-        All: c"flock" => flock, All: c"lockf" | c"lockf64" => lockf, All: c"fcntl" | c"fcntl64" => fcntl,
-        All: c"open" | c"open64" => open, All: c"openat" | c"openat64" => openat,
-        All: c"sigwait" => sigwait, All: c"sigwaitinfo" => sigwaitinfo, All: c"sigtimedwait" => sigtimedwait,
-        Python: c"sem_wait" => sem_wait, Python: c"sem_timedwait" => sem_timedwait,
-        Python: c"sem_clockwait" => sem_clockwait_until, Python: c"perror" => quiet_perror,
-        Multiprocessing: c"sem_wait" => shared_sem_wait, Multiprocessing: c"sem_timedwait" => shared_sem_timedwait,
+        All: c"read" => waits::read, All: c"__read_chk" => waits::read_checked, All: c"readv" => waits::readv,
+        All: c"pread" | c"pread64" => waits::pread, All: c"preadv2" | c"preadv64v2" => waits::preadv2,
+        All: c"write" => waits::write, All: c"writev" => waits::writev, All: c"pwrite" | c"pwrite64" => waits::pwrite,
+        All: c"pwritev2" | c"pwritev64v2" => waits::pwritev2,
+        All: c"sendfile" | c"sendfile64" => waits::sendfile, All: c"splice" => waits::splice,
+        All: c"poll" => waits::poll, All: c"__poll_chk" => waits::poll_checked, All: c"ppoll" => waits::ppoll,
+        All: c"select" => waits::select, All: c"pselect" => waits::pselect,
+        All: c"epoll_wait" => waits::epoll_wait, All: c"epoll_pwait" => waits::epoll_pwait,
+        All: c"recv" => waits::recv, All: c"__recv_chk" => waits::recv_checked, All: c"recvfrom" => waits::recvfrom,
+        All: c"__recvfrom_chk" => waits::recvfrom_checked, All: c"recvmsg" => waits::recvmsg, All: c"recvmmsg" => waits::recvmmsg,
+        All: c"send" => waits::send, All: c"sendto" => waits::sendto, All: c"sendmsg" => waits::sendmsg,
+        All: c"accept" => waits::accept, All: c"accept4" => waits::accept4, All: c"connect" => waits::connect,
+        All: c"wait" => waits::wait, All: c"wait3" => waits::wait3, All: c"wait4" => waits::wait4, All: c"waitpid" => waits::waitpid,
+        All: c"waitid" => waits::waitid, All: c"nanosleep" => waits::nanosleep, All: c"clock_nanosleep" => waits::clock_nanosleep,
+        All: c"flock" => waits::flock, All: c"lockf" | c"lockf64" => waits::lockf, All: c"fcntl" | c"fcntl64" => waits::fcntl,
+        All: c"open" | c"open64" => waits::open, All: c"openat" | c"openat64" => waits::openat,
+        All: c"sigwait" => waits::sigwait, All: c"sigwaitinfo" => waits::sigwaitinfo, All: c"sigtimedwait" => waits::sigtimedwait,
+        Python: c"sem_wait" => waits::sem_wait, Python: c"sem_timedwait" => waits::sem_timedwait,
+        Python: c"sem_clockwait" => waits::sem_clockwait_until, Python: c"perror" => waits::quiet_perror,
+        Multiprocessing: c"sem_wait" => waits::shared_sem_wait, Multiprocessing: c"sem_timedwait" => waits::shared_sem_timedwait,
+            All: c"PyErr_SetFromErrno" => errors::set_from_errno,
+        All: c"PyErr_SetFromErrnoWithFilenameObject" => errors::set_with_name,
+        All: c"PyErr_SetFromErrnoWithFilenameObjects" => errors::set_with_names,
+        Python: c"pthread_sigmask" => signals::pthread_sigmask,
     ])
 }
 
@@ -424,8 +428,9 @@ impl<'a> Object<'a> {
     fn is_sealed(&self, address: usize) -> bool {
         self.segments.iter().any(|segment| {
             let start = self.base + segment.p_vaddr as usize;
-            segment.p_type == libc::PT_GNU_RELRO
-                && (start..start + segment.p_memsz as usize).contains(&address)
+            // The last page stays writable unless the range fills it.
+            let end = page_of(start + segment.p_memsz as usize);
+            segment.p_type == libc::PT_GNU_RELRO && (page_of(start)..end).contains(&address)
         })
     }
 }
@@ -446,11 +451,19 @@ fn is_system(file: &[u8]) -> bool {
     NAMES.iter().any(|name| file.starts_with(name))
 }
 
+fn page_bytes() -> usize {
+    // SAFETY: asks for a constant of the system.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs() as usize
+}
+
+/// Returns where the page of an address begins.
+fn page_of(address: usize) -> usize {
+    address & !(page_bytes() - 1)
+}
+
 /// Sets what may be done with the page of an address.
 fn protect(address: usize, protection: c_int) -> bool {
-    // SAFETY: asks for a constant of the system.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs() as usize;
-    let start = (address & !(page - 1)) as *mut c_void;
+    let start = page_of(address) as *mut c_void;
     // SAFETY: the page holds a loaded object's table; it stays readable throughout.
-    unsafe { libc::mprotect(start, page, protection) == 0 }
+    unsafe { libc::mprotect(start, page_bytes(), protection) == 0 }
 }

@@ -131,7 +131,7 @@ unsafe fn guarded(call: impl FnOnce() -> *mut PyObject) -> *mut PyObject {
 ///
 /// # Safety
 /// Attached.
-unsafe fn interrupted() -> *mut PyObject {
+pub(super) unsafe fn interrupted() -> *mut PyObject {
     // SAFETY: attached, and the exception was set before any method was replaced.
     unsafe { ffi::PyErr_SetNone(INTERRUPTION.load(Ordering::Acquire)) };
     ptr::null_mut()
@@ -244,10 +244,10 @@ unsafe extern "C" fn queue_get_fast(
 /// # Safety
 /// Attached; `names` is a tuple or null.
 unsafe fn values(count: Py_ssize_t, names: *mut PyObject) -> usize {
-    // SAFETY: as the caller states.
     let named = if names.is_null() {
         0
     } else {
+        // SAFETY: as the caller states.
         unsafe { ffi::PyTuple_Size(names) }
     };
     (count + named).unsigned_abs()

@@ -7,6 +7,8 @@ use std::mem::zeroed;
 use std::ptr;
 use std::sync::OnceLock;
 
+use super::waits;
+
 /// Which signal it is; `None` when every one is taken.
 static SIGNAL: OnceLock<Option<c_int>> = OnceLock::new();
 /// Lower real-time signals are used by debuggers and run-times.
@@ -53,6 +55,26 @@ pub(crate) fn unblock() {
             libc::sigaddset(&raw mut set, *signal);
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
         }
+    }
+}
+
+/// Sets a thread's mask; on a thread of a run the signal stays let through.
+pub(super) unsafe extern "C" fn pthread_sigmask(
+    how: c_int,
+    set: *const libc::sigset_t,
+    former: *mut libc::sigset_t,
+) -> c_int {
+    // SAFETY: the arguments are the caller's; the copy is one of a valid set.
+    unsafe {
+        let (Some(Some(signal)), false, true) = (SIGNAL.get(), set.is_null(), waits::is_bound())
+        else {
+            return libc::pthread_sigmask(how, set, former);
+        };
+        let mut set = set.read();
+        if how != libc::SIG_UNBLOCK {
+            libc::sigdelset(&raw mut set, *signal);
+        }
+        libc::pthread_sigmask(how, &raw const set, former)
     }
 }
 

@@ -40,11 +40,16 @@ enum LockWait {
 thread_local! {
     static WORD: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
     static SPARED_UNTIL: Cell<i64> = const { Cell::new(0) };
-    static LOCK_WAIT: Cell<LockWait> = const { Cell::new(LockWait::Uninterruptible) };
+        static LOCK_WAIT: Cell<LockWait> = const { Cell::new(LockWait::Uninterruptible) };
 }
 
 /// Is told the processor time and the peak memory in bytes of each child that a run's thread has reaped.
 pub(crate) type ChildReaped = fn(Duration, u64);
+
+thread_local! {
+    /// Whether a call was ended whose failure nobody has looked at yet.
+    static CALL_ENDED: Cell<bool> = const { Cell::new(false) };
+}
 
 static CHILD_REAPED: OnceLock<ChildReaped> = OnceLock::new();
 
@@ -112,9 +117,15 @@ fn set_errno(code: c_int) {
 /// Passes the result of a call on, or says that it was cancelled.
 fn judged<T: PartialEq + From<i8>>(result: T) -> T {
     if result == T::from(-1) && is_bound() && errno() == libc::EINTR && ends_now() {
+        CALL_ENDED.set(true);
         set_errno(libc::ECANCELED);
     }
     result
+}
+
+/// Returns, once, whether the failure that is being reported is that of a call that was ended.
+pub(super) fn take_ended_call() -> bool {
+    errno() == libc::ECANCELED && CALL_ENDED.take()
 }
 
 /// Calls one of Python's lock methods. Returns its result, and whether its wait was ended.
@@ -240,6 +251,7 @@ pub(super) unsafe extern "C" fn clock_nanosleep(
     // SAFETY: the arguments are the caller's.
     let code = unsafe { libc::clock_nanosleep(clock, flags, time, left) };
     if code == libc::EINTR && ends_now() {
+        CALL_ENDED.set(true);
         return libc::ECANCELED;
     }
     code
