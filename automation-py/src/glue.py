@@ -263,6 +263,15 @@ def meet_interruption():
         pass
 
 
+def meet_waiting_interruption():
+    """Catches the interruption that may wait in this thread."""
+    try:
+        for _ in range(10):
+            pass
+    except BaseException:
+        pass
+
+
 # The folders of scripts, each with the names of modules that the host had imported from it before.
 script_folders = {}
 

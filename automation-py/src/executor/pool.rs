@@ -219,7 +219,8 @@ impl Pool {
             let (run, _) = worker.current.lock().clone()?;
             run.started_at().map(|at| at.elapsed())
         };
-        state.workers.iter().filter_map(age).max()
+        let workers = state.workers.iter().chain(&state.quarantined);
+        workers.filter_map(age).max()
     }
 
     /// Returns whether it is closed and its last thread has ended.

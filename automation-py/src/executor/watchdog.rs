@@ -85,7 +85,10 @@ impl Watchdog {
             pool.send_held(0);
             let next = self.look_after_runs(now);
             state = pool.lock();
-            state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET;
+            // A run that came during the look was announced to nobody.
+            state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET
+                && state.queue.is_empty()
+                && state.taken == self.taken;
             let tick = (!state.watchdog_asleep).then(|| now + TICK);
             match tick.into_iter().chain(next).min() {
                 Some(at) => drop(pool.watchdog.wait_until(&mut state, at)),
@@ -117,6 +120,7 @@ impl Watchdog {
                 continue;
             };
             if run.cut(cut) {
+                self.pulse.wake();
                 // Modules that were loaded since the last look wait in calls of their own.
                 blocking::refresh();
                 self.cuts.push(CutRun {

@@ -291,7 +291,8 @@ pub(crate) fn child_reaped(_cpu: Duration, _memory_bytes: u64) {
 /// Makes waits of runs interruptible. Answers with why that is not possible here, if so.
 pub(crate) fn install_waits(py: Python<'_>) -> PyResult<Result<(), &'static str>> {
     let interruption = py.get_type::<crate::module::RunInterrupted>();
-    blocking::install(py, &interruption, child_reaped)
+    let meet = Glue::get(py).function(py, "meet_waiting_interruption")?;
+    blocking::install(py, &interruption, &meet, child_reaped)
 }
 
 /// Binds this thread to a run until it is dropped.

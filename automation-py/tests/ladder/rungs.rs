@@ -6,8 +6,8 @@ use std::time::Duration;
 use automation_core::executor::{Executor, Outcome};
 use automation_core::{Concern, Reason};
 use automation_py::PythonExecutor;
-use tokio::sync::Mutex;
 
+use crate::ALONE;
 use crate::cases::{End, MARK, ROWS, Row};
 use crate::support::{Case, failure};
 
@@ -16,8 +16,6 @@ const ROUNDS: usize = 20;
 /// From the deadline to the end, as a median.
 const LATENCY_MAX: Duration = Duration::from_millis(100);
 const SIDE_BY_SIDE: usize = 4;
-/// What is measured has the processors for itself.
-static ALONE: Mutex<()> = Mutex::const_new(());
 
 async fn ended(executor: &PythonExecutor, row: &Row) -> Outcome {
     let outcome = Case::new(row.source).within(TIMEOUT).run(executor).await;
@@ -53,7 +51,7 @@ async fn fault(executor: &PythonExecutor, row: &Row) -> Option<String> {
         median.as_secs_f64() * 1e3,
         row.name
     );
-    println!("{text}");
+
     (median > LATENCY_MAX || left > 0).then_some(text)
 }
 
@@ -153,5 +151,29 @@ async fn c_code_is_answered_for_within_a_second() {
         while executor.health().await.quarantined_threads > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// Prints the table of the documentation: `cargo test -p automation-py --test ladder table -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "measures, and takes minutes"]
+#[expect(clippy::print_stdout, reason = "the table is the product")]
+async fn table() {
+    let _alone = ALONE.lock().await;
+    let executor = PythonExecutor::builder().build().unwrap();
+    let version = executor.health().await.version.unwrap_or_default();
+    println!("| case | what ends it | {version}: ms |\n|---|---|---:|");
+    for row in ROWS {
+        let mut latencies = Vec::new();
+        let rounds = if row.end == End::Abandoned { 3 } else { ROUNDS };
+        for _ in 0..rounds {
+            latencies.push(ended(&executor, row).await.duration - TIMEOUT);
+            while executor.health().await.quarantined_threads > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        latencies.sort();
+        let median = latencies[rounds / 2].as_secs_f64() * 1e3;
+        println!("| {} | {} | {median:.1} |", row.name, row.end.words());
     }
 }

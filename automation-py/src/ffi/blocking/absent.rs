@@ -10,6 +10,7 @@ use pyo3::types::PyType;
 pub(crate) fn install(
     _: Python<'_>,
     _: &Bound<'_, PyType>,
+    _: &Bound<'_, PyAny>,
     _: fn(Duration, u64),
 ) -> PyResult<Result<(), &'static str>> {
     Ok(Err("this needs Linux with glibc"))

@@ -338,7 +338,7 @@ impl<'a> Object<'a> {
         unsafe { CStr::from_ptr(self.strings.add(offset)) }
     }
 
-    /// Returns the names that the object imports, each with its entry in the table of addresses.
+    /// Returns the names that the object calls through its table of addresses (some may be its own), each with its entry in the table of addresses.
     fn imports(&self) -> impl Iterator<Item = (&'a CStr, *const AtomicUsize)> {
         let tables = [(DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)];
         tables
@@ -352,7 +352,7 @@ impl<'a> Object<'a> {
                 // SAFETY: relocations refer to the object's own symbols.
                 let symbol = unsafe { &*self.symbols.add(symbol) };
                 let slot = (self.base + relocation.offset as usize) as *const AtomicUsize;
-                (symbol.section == 0).then(|| (self.string(symbol.name as usize), slot))
+                Some((self.string(symbol.name as usize), slot))
             })
     }
 

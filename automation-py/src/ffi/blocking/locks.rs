@@ -17,6 +17,8 @@ use super::waits;
 
 /// The exception that ends a wait.
 static INTERRUPTION: AtomicPtr<PyObject> = AtomicPtr::new(ptr::null_mut());
+/// Meets an interruption that waits in this thread, which is the same one.
+static MEET: AtomicPtr<PyObject> = AtomicPtr::new(ptr::null_mut());
 
 type Plain = unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject;
 type Keywords = unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
@@ -44,8 +46,13 @@ static JOIN: OnceLock<Plain> = OnceLock::new();
 const SLICE_SECONDS: f64 = 0.02;
 
 /// Replaces the functions behind the lock methods. Returns whether all were as expected.
-pub(super) fn install(py: Python<'_>, interruption: &Bound<'_, PyType>) -> PyResult<bool> {
+pub(super) fn install(
+    py: Python<'_>,
+    interruption: &Bound<'_, PyType>,
+    meet: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
     INTERRUPTION.store(interruption.clone().into_ptr(), Ordering::Release);
+    MEET.store(meet.clone().into_ptr(), Ordering::Release);
     let threads = py.import("_thread")?;
     let (lock, recursive) = (threads.getattr("LockType")?, threads.getattr("RLock")?);
     let queue = py.import("_queue")?.getattr("SimpleQueue")?;
@@ -123,17 +130,21 @@ unsafe fn guarded(call: impl FnOnce() -> *mut PyObject) -> *mut PyObject {
             return result;
         }
         ffi::Py_XDECREF(result);
+        ffi::PyErr_Clear();
         interrupted()
     }
 }
 
-/// Raises the interruption.
+/// Raises the interruption: once, so that what cleans up is not hit by the one that waits in this thread.
 ///
 /// # Safety
-/// Attached.
+/// Attached, with no exception set.
 pub(super) unsafe fn interrupted() -> *mut PyObject {
-    // SAFETY: attached, and the exception was set before any method was replaced.
-    unsafe { ffi::PyErr_SetNone(INTERRUPTION.load(Ordering::Acquire)) };
+    // SAFETY: attached, and both objects were set before any function was replaced.
+    unsafe {
+        ffi::Py_XDECREF(ffi::PyObject_CallNoArgs(MEET.load(Ordering::Acquire)));
+        ffi::PyErr_SetNone(INTERRUPTION.load(Ordering::Acquire));
+    }
     ptr::null_mut()
 }
 

@@ -51,17 +51,19 @@ mod present {
     };
     pub(crate) use super::waits::{bind, unbind};
 
-    /// Makes waits interruptible. Answers with why that is not possible here, if so.
+    /// Makes waits interruptible: they raise `interruption`, in place of one that waits in the thread and that `meet`
+    /// meets. Answers with why that is not possible here, if so.
     pub(crate) fn install(
         py: Python<'_>,
         interruption: &Bound<'_, PyType>,
+        meet: &Bound<'_, PyAny>,
         child_reaped: fn(Duration, u64),
     ) -> PyResult<Result<(), &'static str>> {
         if !signals::install() {
             return Ok(Err("every real-time signal is taken"));
         }
         waits::on_child_reaped(child_reaped);
-        let locks = locks::install(py, interruption)?;
+        let locks = locks::install(py, interruption, meet)?;
         let calls = interpose::install();
         Ok(calls.and(
             locks
