@@ -48,10 +48,7 @@ fn health_is_answered_while_a_script_keeps_the_gil() {
         move || {
             let begin = Instant::now();
             let body = json!({"script_name": "hog.py", "parameters": {"count": 400_000_000}});
-            (
-                client.post("/api/automation/manual", &body),
-                begin.elapsed(),
-            )
+            (client.post("manual", &body), begin.elapsed())
         }
     });
     std::thread::sleep(Duration::from_millis(300));
@@ -86,10 +83,7 @@ fn a_server_whose_threads_are_used_up_ends_with_75() {
         .map(|_| {
             let client = server.client();
             std::thread::spawn(move || {
-                let _ = client.try_post(
-                    "/api/automation/manual",
-                    &json!({"script_name": "stuck.py"}),
-                );
+                let _ = client.try_post("manual", &json!({"script_name": "stuck.py"}));
             })
         })
         .collect();
