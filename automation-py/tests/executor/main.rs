@@ -16,5 +16,6 @@ mod inspection;
 mod interruption;
 mod main_module;
 mod run_entry;
+mod scheduling;
 mod streams;
 mod threads;

@@ -111,8 +111,8 @@ async fn without_tracing_a_loop_that_catches_everything_is_abandoned() {
         .grace(Duration::from_millis(200))
         .build()
         .unwrap();
-    let source = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end:\n    try:\n        x = 1\n        \
-        while time.monotonic() < end: x = 2\n    except BaseException: pass\n";
+    let source = "import time\nend = time.monotonic() + 1\nwhile True:\n    try:\n        x = 1\n        \
+        while time.monotonic() < end: x = 2\n        break\n    except BaseException: pass\n";
     let outcome = Case::new(source).within(TIMEOUT).run(&executor).await;
     assert!(outcome.still_running);
 }
