@@ -189,6 +189,8 @@ async fn a_cancel_that_can_not_end_it_is_a_failure() {
         while host.started.lock().is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        // Until it has come to where nothing ends it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         cancel.cancel();
     });
     let outcome = case.run(&executor).await;

@@ -39,7 +39,7 @@ async fn what_cleans_up_has_its_time() {
     ] {
         let source = format!(
             "import time, socket, queue, threading, subprocess, select, tempfile\npair = socket.socketpair()\n\
-             try: {wait}\nfinally:\n    for i in range(20_000): pass\n    time.sleep(0.005)\n\
+             try: {wait}\nfinally:\n    time.sleep(0.005)\n    for i in range(20_000): pass\n\
              \x20   with tempfile.TemporaryFile() as f: f.write(b'x' * 100_000)\n    print('cleaned up')\n"
         );
         let text = cut(&executor, &source).await;

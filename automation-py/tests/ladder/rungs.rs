@@ -157,7 +157,6 @@ async fn c_code_is_answered_for_within_a_second() {
 /// Prints the table of the documentation: `cargo test -p automation-py --test ladder table -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "measures, and takes minutes"]
-#[expect(clippy::print_stdout, reason = "the table is the product")]
 async fn table() {
     let _alone = ALONE.lock().await;
     let executor = PythonExecutor::builder().build().unwrap();

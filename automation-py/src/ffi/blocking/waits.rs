@@ -23,7 +23,7 @@ use super::CUT;
 
 /// After a wait was ended the next ones of that thread are spared for so long: what cleans up takes its locks and
 /// writes its last bytes, and what catches everything does not spin.
-const SPARED_NS: i64 = 20_000_000;
+const SPARED_NS: i64 = 40_000_000;
 
 /// What a wait for a lock may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
