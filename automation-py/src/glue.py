@@ -272,6 +272,14 @@ def meet_waiting_interruption():
         pass
 
 
+def forget_event_loop():
+    """Forgets the event loop that an interrupted `asyncio` left as this thread's running one."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None:
+        events._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+
+
 # The folders of scripts, each with the names of modules that the host had imported from it before.
 script_folders = {}
 

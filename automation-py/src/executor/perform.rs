@@ -67,12 +67,15 @@ pub(super) fn perform(
         run.wait_for_threads(py);
     }
     let cut = run.end();
-    run.meet_interruption(py);
+    // First, or it would keep the other from being met.
     run::stop_tracing(py);
+    run.meet_interruption(py);
     if cut.is_some() {
         py.detach(|| run::end_children(run, Thread::this()));
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
+        let forget = Glue::get(py).function(py, "forget_event_loop");
+        let _ = forget.and_then(|forget| ffi::call0(&forget));
     }
     drop(bound);
     // What threads that go on made since.

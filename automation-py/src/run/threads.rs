@@ -200,7 +200,9 @@ impl Drop for Registered<'_> {
         let end = |threads: &mut Threads| threads.living.retain(|thread| *thread != this);
         end(&mut self.run.threads.lock());
         self.run.thread_ended.notify_all();
+        stop_tracing(self.py);
         self.run.meet_interruption(self.py);
+        // A run that goes on may have begun to trace again.
         stop_tracing(self.py);
         if self.run.is_cut() {
             self.py.detach(|| end_children(&self.run, this));

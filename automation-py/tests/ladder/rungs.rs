@@ -76,7 +76,7 @@ fn threads() -> usize {
 async fn what_waits_ends_within_100_ms_and_leaves_nothing() {
     let _alone = ALONE.lock().await;
     let executor = PythonExecutor::builder().build().unwrap();
-    let _ = Case::new("import asyncio, subprocess, multiprocessing\n")
+    let _ = Case::new("import asyncio, subprocess, multiprocessing, concurrent.futures\n")
         .run(&executor)
         .await;
     let before = threads();
@@ -160,6 +160,8 @@ async fn c_code_is_answered_for_within_a_second() {
 async fn table() {
     let _alone = ALONE.lock().await;
     let executor = PythonExecutor::builder().build().unwrap();
+    let modules = "import asyncio, subprocess, multiprocessing, hashlib, concurrent.futures\n";
+    let _ = Case::new(modules).run(&executor).await;
     let version = executor.health().await.version.unwrap_or_default();
     println!("| case | what ends it | {version}: ms |\n|---|---|---:|");
     for row in ROWS {
