@@ -11,6 +11,7 @@ mod fields;
 mod fork;
 mod interruption;
 mod page;
+mod quarantine;
 mod runtime;
 mod script;
 mod stats;
@@ -36,6 +37,7 @@ fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<execution::Execution>()?;
     module.add_class::<execution::Failure>()?;
     module.add_class::<page::Page>()?;
+    module.add_class::<quarantine::Quarantined>()?;
     module.add_class::<script::Script>()?;
     module.add_class::<script::InvalidScript>()?;
     module.add_class::<script::Route>()?;
