@@ -16,7 +16,7 @@ endif
 VENV := target/venv/bin/python
 NO_MOUNTS = $(shell unshare --mount true 2>/dev/null || echo --no-mounts)
 
-.PHONY: help setup setup-test run test lint fmt rust-test torture-limits python-test python-module doc bench deps-check
+.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture-limits python-test python-module doc bench deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ run-server:
 
 test: setup-test ## Runs everything that must pass
 	@$(MAKE) --no-print-directory lint deps-check rust-test python-test doc
+
+test-pythons: setup-test ## Tests what depends on Python on every CPython from 3.9 to 3.13 that is here
+	@tools/test_pythons.sh
 
 lint: ## Format and lints
 	$(CARGO) fmt --all --check

@@ -259,6 +259,23 @@ def meet_interruption():
         pass
 
 
+def meet_waiting_interruption():
+    """Catches the interruption that may wait in this thread."""
+    try:
+        for _ in range(10):
+            pass
+    except BaseException:
+        pass
+
+
+def forget_event_loop():
+    """Forgets the event loop that an interrupted `asyncio` left as this thread's running one."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None:
+        events._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+
+
 def remember_source(path, source):
     """Lets tracebacks show the lines that ran, whatever is in the file now."""
     lines = io.StringIO(source, newline=None).readlines()

@@ -19,6 +19,13 @@ use crate::signals::Signals;
 
 /// Time that answers get to be written after the last run has ended.
 const ANSWERS_MAX: Duration = Duration::from_secs(5);
+/// What the server ends with when scripts that could not be stopped have used up its threads (`EX_TEMPFAIL`): whoever
+/// supervises it starts it again.
+const EXIT_USED_UP: i32 = 75;
+/// How often the executor is asked how it is.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time that the runs that still go on get then.
+const USED_UP_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until a signal asks for the end, and returns the exit code.
 ///
@@ -44,12 +51,16 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
         let _ = stopped.await;
     }));
 
-    let (signal, _) = tokio::select! {
-        signal = signals.next() => signal,
+    let (cause, used_up) = tokio::select! {
+        (signal, _) = signals.next() => (signal, false),
+        () = used_up(&automation) => ("scripts that could not be stopped", true),
         ended = &mut serving => return Err(format!("the server stopped serving: {ended:?}")),
     };
-    let grace = config.shutdown_grace;
-    tracing::info!(signal, ?grace, "shutting down, runs get their time to end");
+    let grace = match used_up {
+        true => config.shutdown_grace.min(USED_UP_GRACE),
+        false => config.shutdown_grace,
+    };
+    tracing::info!(cause, ?grace, "shutting down, runs get their time to end");
     let ending = async {
         let _ = stop.send(());
         let ended = automation.shutdown(grace).await;
@@ -59,10 +70,30 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
         ended.map_err(|error| format!("the shutdown was not clean: {error}"))
     };
     tokio::select! {
-        ended = ending => ended.map(|()| 0),
+                ended = ending => match (used_up, ended) {
+            (true, _) => Ok(EXIT_USED_UP),
+            (false, ended) => ended.map(|()| 0),
+        },
         (signal, code) = signals.next() => {
             tracing::warn!(signal, "ending at once, runs that are open are recorded as orphaned at the next start");
             Ok(code)
+        }
+    }
+}
+
+/// Waits until the executor has taken no run for two looks on end. It may take runs again when a thread comes back.
+async fn used_up(automation: &Automation) {
+    let mut looks = 0;
+    while looks < 2 {
+        tokio::time::sleep(LOOK).await;
+        let health = automation.health().await.executor;
+        looks = if health.available { 0 } else { looks + 1 };
+        if looks > 0 {
+            let threads = health.quarantined_threads;
+            tracing::error!(
+                threads,
+                "the executor takes no runs: its threads are in scripts that could not be stopped"
+            );
         }
     }
 }

@@ -13,6 +13,7 @@ use super::PythonExecutor;
 use super::crash::CrashFile;
 use super::injector::Injector;
 use super::pool::{Pool, Settings};
+use super::pulse::Pulse;
 use super::watchdog::Watchdog;
 use crate::ffi;
 use crate::interpreter::Interpreter;
@@ -22,7 +23,7 @@ use crate::run::{self, MemoryMode};
 /// they are needed.
 const WORKERS: usize = limits::EXECUTIONS_MAX;
 /// Time that a run gets to end after its deadline or a cancel.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(700);
 /// Each costs a stack and what its script holds; a process with more of them needs a restart.
 const ABANDONED_MAX: usize = 16;
 
@@ -46,6 +47,7 @@ impl PythonExecutorBuilder {
                 abandoned_max: ABANDONED_MAX,
                 memory: MemoryMode::Limited,
                 contamination_checks: true,
+                traces: None,
             },
         }
     }
@@ -65,7 +67,7 @@ impl PythonExecutorBuilder {
     }
 
     /// Sets how long a script gets to end after its deadline or a cancel, before its thread is abandoned.
-    /// Default 1 s.
+    /// Default 700 ms, so that every run is answered for within a second of its deadline.
     pub const fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
@@ -122,6 +124,13 @@ impl PythonExecutorBuilder {
         self
     }
 
+    /// Sets whether a script that catches every interruption is ended by a trace function that raises at each line, on
+    /// its own threads only. Default: where this process has started Python; a host's debugger may not expect it.
+    pub const fn trace_loops(mut self, trace_loops: bool) -> Self {
+        self.settings.traces = Some(trace_loops);
+        self
+    }
+
     /// Starts the executor, and the interpreter if this process has none. Blocks for some tens of milliseconds.
     ///
     /// # Errors
@@ -134,10 +143,13 @@ impl PythonExecutorBuilder {
         let accounting = self.count_memory();
         let injector = Injector::start()?;
         let pool = Pool::start(self.settings, interpreter.hosted)?;
-        let watchdog = Watchdog::new(Arc::clone(&pool), injector);
+        let pulse = Pulse::start(Arc::clone(&pool))?;
+        let watchdog = Watchdog::new(Arc::clone(&pool), injector, Arc::clone(&pulse));
         let executor = PythonExecutor {
+            traces: self.settings.traces.unwrap_or(!interpreter.hosted),
             interpreter,
             pool,
+            pulse,
             accounting,
             crash_file,
         };

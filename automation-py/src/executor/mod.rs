@@ -8,6 +8,7 @@ mod injector;
 mod inspect;
 mod perform;
 mod pool;
+mod pulse;
 mod soundness;
 mod turns;
 mod watchdog;
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 pub use self::builder::PythonExecutorBuilder;
 use self::crash::CrashFile;
 use self::pool::Pool;
+use self::pulse::Pulse;
 use crate::interpreter::Interpreter;
 use crate::run::{Answer, Place, Run};
 
@@ -38,8 +40,8 @@ use crate::run::{Answer, Place, Run};
 /// them is put back when it ends, or [reported](PythonExecutorBuilder::contamination_checks).
 ///
 /// # Deadlines
-/// A script that executes Python code is interrupted within milliseconds. What waits in C code (a sleep, a
-/// socket, a lock) can't be interrupted from here: after the grace the run is answered with
+/// A script that executes Python code or waits (a sleep, a socket, a lock, a program that it started) is interrupted
+/// within milliseconds. C code that computes can't be: after the grace the run is answered with
 /// [`still_running`](Outcome::still_running), its thread is abandoned and replaced, and what it still writes is
 /// counted and dropped.
 ///
@@ -71,6 +73,8 @@ pub struct PythonExecutor {
     /// How memory is counted, as health shows it.
     accounting: String,
     crash_file: Option<CrashFile>,
+    pulse: Arc<Pulse>,
+    traces: bool,
 }
 
 impl PythonExecutor {
@@ -115,7 +119,12 @@ impl Executor for PythonExecutor {
         if cancel.is_cancelled() {
             return Ok(Outcome::new(Ending::Cancelled));
         }
-        let (run, mut answer) = Run::new(invocation, &self.pool.late, self.pool.settings.memory);
+        let (run, mut answer) = Run::new(
+            invocation,
+            &self.pool.late,
+            self.pool.settings.memory,
+            self.traces,
+        );
         self.pool.submit(&run)?;
         tokio::select! {
             biased;
@@ -155,11 +164,14 @@ impl Executor for PythonExecutor {
         }
         let place = json!(Place::described());
         health.details.insert("working_directory".to_owned(), place);
+        health
+            .details
+            .insert("gil_held".to_owned(), self.pulse.held(&self.pool));
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();
         health.busy = state.busy();
-        health.quarantined_threads = state.quarantined;
+        health.quarantined_threads = state.quarantined.len();
         health
     }
 

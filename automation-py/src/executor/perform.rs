@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::cpu_clock::CpuClock;
 use super::pool::Pool;
-use crate::ffi::{self, FreshContext};
+use crate::ffi::{self, FreshContext, Thread};
 use crate::module::RunInterrupted;
 use crate::run::{self, Context, Glue, Reply, Run, Slot, end_state, leave_process, settle};
 use crate::{convert, run::is_forked};
@@ -66,12 +66,20 @@ pub(super) fn perform(
     if is_forked() {
         ffi::exit_child(verdict.exit_code.unwrap_or(1));
     }
+    if run.is_cut() {
+        run.wait_for_threads(py);
+    }
     let cut = run.end();
+    // First, or it would keep the other from being met.
+    run::stop_tracing(py);
     run.meet_interruption(py);
     run::emit(py, run, run.close_descriptors());
     if cut.is_some() {
+        py.detach(|| run::end_children(run, Thread::this()));
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
+        let forget = Glue::get(py).function(py, "forget_event_loop");
+        let _ = forget.and_then(|forget| ffi::call0(&forget));
     }
     end_state(py, run);
     let concern = settle(py, run);
@@ -126,6 +134,7 @@ fn execute(py: Python<'_>, pool: &Pool, run: &Arc<Run>) -> Verdict {
         Ok(_) => catch_unwind(AssertUnwindSafe(|| run_script(py, &pool.codes, run))),
         Err(error) => Ok(Err(error.clone_ref(py))),
     };
+    run::stop_tracing(py);
     run.account().allow_ending();
     let verdict = match (run.exit(), result) {
         (Some(_), Ok(_)) => None,
@@ -218,7 +227,10 @@ fn judge(py: Python<'_>, run: &Run, error: PyErr) -> Verdict {
     };
     // A deadline may strike while the traceback is written: once more then, since it says where the script was.
     let sentence = match show() {
-        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => show(),
+        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => {
+            run::stop_tracing(py);
+            show()
+        }
         other => other,
     };
     let message = sentence

@@ -5,6 +5,7 @@
 mod allocators;
 mod arenas;
 pub(crate) mod audit;
+pub(crate) mod blocking;
 pub(crate) mod crash;
 mod import;
 pub(crate) mod mask;
@@ -14,6 +15,7 @@ pub(crate) mod place;
 pub(crate) mod stack;
 mod tally;
 mod thread_clock;
+pub(crate) mod tracing;
 #[cfg(Py_3_12)]
 mod watch;
 
@@ -201,6 +203,23 @@ pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 pub(crate) fn thread_ident() -> ThreadIdent {
     // SAFETY: may be called on any thread.
     unsafe { ffi::PyThread_get_thread_ident() }
+}
+
+/// A thread as Python and as the kernel know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thread {
+    pub(crate) ident: ThreadIdent,
+    pub(crate) number: i32,
+}
+
+impl Thread {
+    /// Returns the calling thread.
+    pub(crate) fn this() -> Self {
+        Self {
+            ident: thread_ident(),
+            number: blocking::thread_number(),
+        }
+    }
 }
 
 /// Makes a thread raise `exception` as soon as it executes Python code. Replaces one that waits to be raised.

@@ -36,6 +36,8 @@ pub(crate) struct Interpreter {
     library: Option<PathBuf>,
     /// Whether a host had started it.
     pub(crate) hosted: bool,
+    /// Why waits of scripts can not be ended, if so.
+    uninterruptible: Option<&'static str>,
     warning: Option<String>,
 }
 
@@ -109,6 +111,11 @@ impl Interpreter {
             json!(library.map(|path| path.display().to_string())),
         );
         add("hosted", json!(self.hosted));
+        let waits = self.uninterruptible.map_or_else(
+            || "interruptible".to_owned(),
+            |why| format!("not interruptible: {why}"),
+        );
+        add("waits", json!(waits));
         if let Some(warning) = &self.warning {
             add("warning", json!(warning));
         }
@@ -181,6 +188,7 @@ fn check_library(version: &str, python: &Path, library: &str) -> Result<(), Exec
 fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
     let facts = || -> PyResult<Interpreter> {
         run::install(py, hosted)?;
+        let waits = run::install_waits(py)?;
         let sys = py.import("sys")?;
         let (major, minor, micro): (u8, u8, u8) = sys
             .getattr("version_info")?
@@ -212,6 +220,7 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
             prefix: sys.getattr("prefix")?.extract()?,
             library: ffi::library_path(),
             hosted,
+            uninterruptible: waits.err(),
             warning,
         })
     };

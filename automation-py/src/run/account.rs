@@ -192,10 +192,6 @@ impl Account {
     }
 
     /// Adds the processor time of a program that the run started, when it has ended.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "whoever waits for a run's programs calls it")
-    )]
     pub(crate) fn child_ended(&self, cpu: Duration) {
         self.add(cpu);
     }

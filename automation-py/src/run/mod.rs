@@ -4,6 +4,7 @@
 //! Knows nothing of queues and workers.
 
 mod account;
+mod children;
 mod context;
 mod environ;
 mod exempt;
@@ -23,6 +24,7 @@ mod sink;
 mod streams;
 mod sys_view;
 mod threads;
+mod tracing;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +38,7 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
+pub(crate) use self::children::{end_children, kill_trees};
 pub(crate) use self::context::{Context, module_attribute};
 use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;
@@ -54,7 +57,9 @@ pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use self::streams::Stream;
-use crate::ffi::{self, ThreadIdent};
+use self::threads::Threads;
+pub(crate) use self::tracing::{interruption_made, stop_tracing};
+use crate::ffi::{self, ThreadIdent, blocking};
 
 /// What an executor answers.
 pub(crate) type Answer = Result<Outcome, ExecutorError>;
@@ -67,6 +72,9 @@ pub(crate) struct Run {
     handed_over: Instant,
     phase: Phase,
     cancel_requested: AtomicBool,
+    cut_at: OnceLock<Instant>,
+    /// Whether what catches every interruption is ended by tracing.
+    traces: bool,
     /// Whether an interruption was raised in any of its threads.
     interrupted: AtomicBool,
     account: Account,
@@ -76,8 +84,7 @@ pub(crate) struct Run {
     pub(crate) folder: Folder,
     pub(crate) purity: Purity,
     pub(crate) objects: Mutex<Objects>,
-    /// Living threads that the script started.
-    threads: Mutex<Vec<ThreadIdent>>,
+    threads: Mutex<Threads>,
     thread_ended: Condvar,
     /// The thread that executes it, once it started.
     worker: OnceLock<ThreadIdent>,
@@ -91,6 +98,7 @@ impl Run {
         invocation: Invocation,
         late: &LateBytes,
         memory: MemoryMode,
+        traces: bool,
     ) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let limits = invocation.limits;
@@ -101,6 +109,8 @@ impl Run {
             handed_over: Instant::now(),
             phase: Phase::default(),
             cancel_requested: AtomicBool::new(false),
+            cut_at: OnceLock::new(),
+            traces,
             interrupted: AtomicBool::new(false),
             stdout: Sink::new(late, limits.stream_bytes),
             stderr: Sink::new(late, limits.stream_bytes),
@@ -153,26 +163,41 @@ impl Run {
         true
     }
 
-    /// Returns when the run started, if it did.
-    pub(crate) fn started(&self) -> Option<Instant> {
-        Some(self.handed_over + self.phase.started()?)
-    }
-
     /// Looks whether the run has used the processor time that it may.
     pub(crate) fn look_at_cpu(&self, now: Instant) -> CpuLook {
-        self.started().map_or(CpuLook::NoLimit, |started| {
+        self.started_at().map_or(CpuLook::NoLimit, |started| {
             self.account.look_at_cpu(started, now)
         })
     }
 
     /// Returns when the run has to end; `None` before it started.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.started()?.checked_add(self.invocation.limits.timeout)
+        self.started_at()?
+            .checked_add(self.invocation.limits.timeout)
     }
 
     /// Cuts the run short from outside. `false` when it has ended or was cut already.
     pub(crate) fn cut(&self, cut: Cut) -> bool {
-        self.phase.cut(cut)
+        let cut = self.phase.cut(cut);
+        if cut {
+            let _ = self.cut_at.set(Instant::now());
+        }
+        cut
+    }
+
+    /// Returns whether it was cut short, be it over or not.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.phase.is_cut()
+    }
+
+    /// Returns for how long it has been cut short.
+    pub(crate) fn cut_for(&self) -> Option<Duration> {
+        self.cut_at.get().map(Instant::elapsed)
+    }
+
+    /// Returns when the script's first byte executed.
+    pub(crate) fn started_at(&self) -> Option<Instant> {
+        Some(self.handed_over + self.phase.started()?)
     }
 
     /// Ends the run. Returns what cut it short, if anything did. Called with the GIL held, so that nothing is
@@ -189,11 +214,6 @@ impl Run {
     /// Returns the thread that executes it, once it started.
     fn worker(&self) -> Option<ThreadIdent> {
         self.worker.get().copied()
-    }
-
-    /// Returns the living threads that the script started.
-    pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
-        self.threads.lock().clone()
     }
 
     /// Notes that an interruption is raised in its threads. Called with the GIL held.
@@ -339,6 +359,22 @@ pub(crate) fn current() -> Option<Arc<Run>> {
     with_current(|run| run.cloned())
 }
 
+/// Charges a child that a thread of a run has reaped to that run. May run without the GIL.
+fn child_reaped(cpu: Duration) {
+    with_current(|run| {
+        if let Some(run) = run {
+            run.account().child_ended(cpu);
+        }
+    });
+}
+
+/// Makes waits of runs interruptible. Answers with why that is not possible here, if so.
+pub(crate) fn install_waits(py: Python<'_>) -> PyResult<Result<(), &'static str>> {
+    let interruption = py.get_type::<crate::module::RunInterrupted>();
+    let meet = Glue::get(py).function(py, "meet_waiting_interruption")?;
+    blocking::install(py, &interruption, &meet, child_reaped)
+}
+
 /// Binds this thread to a run until it is dropped.
 pub(crate) struct Bound;
 
@@ -346,6 +382,7 @@ impl Bound {
     /// Binds. A thread is bound to one run at a time.
     pub(crate) fn to(run: Arc<Run>) -> Self {
         ffi::crash::note_run(Some(*run.invocation.execution_id.as_uuid().as_bytes()));
+        blocking::bind(run.phase.word());
         CURRENT.set(Some(run));
         Self
     }
@@ -353,6 +390,7 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
+        blocking::unbind();
         CURRENT.set(None);
         ffi::crash::note_run(None);
     }

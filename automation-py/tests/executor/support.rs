@@ -63,6 +63,16 @@ impl RunHost for Recorder {
     }
 }
 
+/// Defines `stuck(seconds)`, a call of foreign code that no signal ends.
+pub(crate) const STUCK: &str = "\
+import ctypes, time
+class At(ctypes.Structure): _fields_ = [('s', ctypes.c_long), ('ns', ctypes.c_long)]
+def stuck(seconds):
+    mutex, end, lib = ctypes.create_string_buffer(64), time.time() + seconds, ctypes.CDLL(None)
+    lib.pthread_mutex_lock(mutex)
+    lib.pthread_mutex_timedlock(mutex, ctypes.byref(At(int(end), int(end % 1 * 1e9))))
+";
+
 /// One run to be.
 pub(crate) struct Case {
     pub(crate) host: Arc<Recorder>,

@@ -23,7 +23,8 @@ pub(super) fn end_run(py: Python<'_>, code: i64) -> PyErr {
 
 fn interrupt_others(py: Python<'_>, run: &Arc<Run>) {
     let here = ffi::thread_ident();
-    let mut others = run.threads();
+    let threads = run.threads();
+    let mut others: Vec<_> = threads.iter().map(|thread| thread.ident).collect();
     others.extend(run.worker());
     others.retain(|thread| *thread != here);
     if !others.is_empty() && !run.has_ended() {
