@@ -9,9 +9,11 @@ mod executor;
 mod ffi;
 mod interpreter;
 mod module;
+mod process;
 mod run;
 
 pub use executor::{PythonExecutor, PythonExecutorBuilder};
+pub use process::{ProcessExecutor, ProcessExecutorBuilder};
 
 /// The README's Rust lines compile.
 #[cfg(doctest)]

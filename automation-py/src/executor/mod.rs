@@ -24,6 +24,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 pub use self::builder::PythonExecutorBuilder;
+pub(crate) use self::perform::panicked;
 use self::pool::Pool;
 use crate::interpreter::Interpreter;
 use crate::run::{Answer, Run};

@@ -47,6 +47,11 @@ impl Glue {
 
     fn load(py: Python<'_>) -> PyResult<Self> {
         let namespace = natives(py)?;
+        execute(
+            py,
+            include_str!("../../python/automation/_report.py"),
+            &namespace,
+        )?;
         execute(py, include_str!("../glue.py"), &namespace)?;
         let find =
             |name: &str| -> PyResult<Py<PyAny>> { Ok(namespace.as_any().get_item(name)?.unbind()) };

@@ -32,13 +32,13 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::context::{Context, module_attribute};
-pub(crate) use self::folder::folder_changed;
+pub(crate) use self::folder::{folder, folder_changed};
 pub(crate) use self::glue::{Glue, install, is_package_foreign};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
 use self::phase::Phase;
-use self::progress::ProgressLines;
+pub(crate) use self::progress::ProgressLines;
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use crate::ffi::{self, ThreadIdent};
@@ -229,7 +229,7 @@ impl Reply {
 }
 
 /// Returns `[path, parameters]`, and the ticket where the script asks for it.
-fn argv(invocation: &Invocation) -> Vec<String> {
+pub(crate) fn argv(invocation: &Invocation) -> Vec<String> {
     let path = invocation.script.path().to_string_lossy().into_owned();
     let parameters = serde_json::to_string(&invocation.parameters);
     let mut argv = vec![path, written(parameters)];
