@@ -7,6 +7,7 @@ import builtins
 import fcntl
 import faulthandler
 import gc
+import io
 import marshal
 import math
 import os
@@ -51,13 +52,26 @@ def settle(wires, zygote):
     _process.die_with_parent(zygote, signal.SIGKILL)
     _process.adopt_orphans()
     stdout, stderr, control, _ = wires
-    os.dup2(stdout, 1)
-    os.dup2(stderr, 2)
+    for stream, descriptor, name in ((stdout, 1, "stdout"), (stderr, 2, "stderr")):
+        os.dup2(stream, descriptor)
+        opened = open_stream(descriptor, name)
+        setattr(sys, name, opened)
+        setattr(sys, f"__{name}__", opened)
     control = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL_MIN))
     for wire in wires:
         os.close(wire)
     signal.signal(INTERRUPT, interrupt)
     return control
+
+
+def open_stream(descriptor, name):
+    """Opens a stream as the interpreter does. `print` never fails on what is no character, and a script that is
+    killed has written its whole lines."""
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    raw.name = f"<{name}>"
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
+    stream.mode = "w"
+    return stream
 
 
 def interrupt(number, frame):
@@ -114,7 +128,10 @@ def create_module(order):
 def execute(control, order, module, context):
     """Executes the script. Returns how it ended."""
     try:
-        exec(code_of(control, order), vars(module))
+        code = code_of(control, order)
+        # Frames of ours are below the script's, which has as many as by hand.
+        sys.setrecursionlimit(sys.getrecursionlimit() + own_depth())
+        exec(code, vars(module))
         if order["entry"] != "run":
             return {"exit": 0}
         return returned(call_run(module, context, order), order)
@@ -122,6 +139,14 @@ def execute(control, order, module, context):
         return {"exit": exit_code(error)}
     except BaseException as error:
         return failed(error, order)
+
+
+def own_depth():
+    # Before Python 3.12 a call through C counts as well.
+    frame, depth = sys._getframe(1), int(sys.version_info < (3, 12))
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def code_of(control, order):

@@ -72,9 +72,6 @@ def become_zygote(setup):
             importlib.import_module(name)
         except ImportError:
             pass
-    # `print` never fails on what is no character, and a script that is killed has written its whole lines.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     gc.collect()
     # What exists now is never garbage; looking at it would only copy its pages.
     gc.freeze()

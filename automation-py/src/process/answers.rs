@@ -3,14 +3,15 @@
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use automation_core::executor::{ExecutorError, RunEvent};
 use automation_core::secret::SecretError;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::job::Job;
@@ -36,7 +37,7 @@ struct Shared {
     job: Arc<Job>,
     control: OwnedFd,
     waiting: AtomicUsize,
-    defect: OnceLock<ExecutorError>,
+    defect: Mutex<Option<ExecutorError>>,
 }
 
 impl Answers {
@@ -45,7 +46,7 @@ impl Answers {
             job: Arc::clone(job),
             control,
             waiting: AtomicUsize::new(0),
-            defect: OnceLock::new(),
+            defect: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -65,7 +66,7 @@ impl Answers {
 
     /// Returns whether the host panicked.
     pub(super) fn has_defect(&self) -> bool {
-        self.shared.defect.get().is_some()
+        self.shared.defect.lock().is_some()
     }
 
     /// Passes an event on.
@@ -101,12 +102,8 @@ impl Answers {
                 tracing::warn!(script, "a run has ended, and its host does not answer");
             }
         }
-        match self.shared.defect.get() {
-            Some(error) => Err(ExecutorError::Internal {
-                detail: error.to_string(),
-            }),
-            None => Ok(()),
-        }
+        let defect = self.shared.defect.lock().take();
+        defect.map_or(Ok(()), Err)
     }
 }
 
@@ -151,7 +148,7 @@ impl Shared {
     }
 
     fn fail(&self, error: ExecutorError) {
-        let _ = self.defect.set(error);
+        self.defect.lock().get_or_insert(error);
         self.job.ring();
     }
 

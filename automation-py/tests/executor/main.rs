@@ -16,5 +16,18 @@ mod inspection;
 mod interruption;
 mod main_module;
 mod run_entry;
+mod shared_interpreter;
 mod streams;
 mod threads;
+
+use std::time::Duration;
+
+use automation_py::PythonExecutor as Tested;
+
+/// Returns an executor that gives up soon.
+fn executor() -> Tested {
+    Tested::builder()
+        .grace(Duration::from_millis(300))
+        .build()
+        .unwrap()
+}
