@@ -74,12 +74,10 @@ def signal_all(pids, number):
             pass
 
 
-def memory():
-    """Returns the resident and the writable private memory of this process, in bytes."""
+def writable_memory():
+    """Returns the writable private memory of this process, in bytes."""
     with open("/proc/self/statm") as file:
-        fields = file.read().split()
-    page = resource.getpagesize()
-    return int(fields[1]) * page, int(fields[5]) * page
+        return int(file.read().split()[5]) * resource.getpagesize()
 
 
 def limit(kind, value):

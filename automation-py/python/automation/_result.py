@@ -1,7 +1,7 @@
 """What a script's `run` returned, as JSON text: only what means the same in both, within the limits of JSON."""
 
-import json
 import math
+from json import dumps
 
 
 class Refused(Exception):
@@ -23,7 +23,7 @@ def written(value, limits):
     except Refused as refused:
         steps = (step.replace("~", "~0").replace("/", "~1") for step in reader.path)
         raise Refused("".join(f"/{step}" for step in steps), refused.args[0]) from None
-    return json.dumps(plain, ensure_ascii=False)
+    return dumps(plain, ensure_ascii=False)
 
 
 class Reader:

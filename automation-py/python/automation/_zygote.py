@@ -32,7 +32,7 @@ def main(setup=None):
         setup = _wire.receive(host) or {}
     _process.die_with_parent(setup.get("host", os.getppid()), signal.SIGTERM)
     become_zygote(setup)
-    rss, data = _process.memory()
+    data = _process.writable_memory()
     _wire.send(
         host,
         {
@@ -40,7 +40,6 @@ def main(setup=None):
             "build": sys.version,
             "executable": sys.executable,
             "prefix": sys.prefix,
-            "resident": rss,
             "can_bind": _process.has_prctl(),
         },
     )

@@ -304,6 +304,9 @@ impl<'a> Watch<'a> {
     /// Takes what is left to be read, and returns the outcome.
     fn outcome(mut self, end: End) -> Answer {
         let duration = self.started.elapsed();
+        if let Some((_, ladder)) = &self.cut {
+            ladder.sweep();
+        }
         let bound = Instant::now() + DRAIN_MAX;
         while self.read_streams() && Instant::now() < bound {}
         self.read_control();

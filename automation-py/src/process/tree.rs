@@ -36,8 +36,22 @@ impl Process {
         Some(Self { pid, start })
     }
 
+    /// Returns its resident memory in bytes, of this moment.
+    pub(super) fn resident(self) -> u64 {
+        Stat::read(self.pid).map_or(0, |stat| stat.pages * page_bytes())
+    }
+
+    /// Returns whether it has a handler of its own for a signal.
+    pub(super) fn catches(self, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+    }
+
     /// Returns its living descendants.
-    fn descendants(self) -> Vec<Self> {
+    pub(super) fn descendants(self) -> Vec<Self> {
         let mut found = children(self.pid);
         let mut at = 0;
         while let Some(process) = found.get(at) {
@@ -73,13 +87,6 @@ impl Process {
             // Linux before 5.3.
             Err(_) => kill_process(pid, signal),
         };
-    }
-
-    /// Sends a signal to its descendants.
-    pub(super) fn signal_descendants(self, signal: Signal) {
-        for process in self.descendants() {
-            process.signal(signal);
-        }
     }
 
     /// Kills it and its descendants. All of them are stopped first: what is stopped starts nothing more.

@@ -64,8 +64,6 @@ pub(super) struct Zygote {
 struct Facts {
     /// For instance `3.11.7`.
     version: String,
-    /// Resident memory that a child begins with, in bytes.
-    resident: u64,
     fields: Map<String, Value>,
 }
 
@@ -159,7 +157,7 @@ impl Zygote {
         Ok(Some(Child {
             wires,
             process,
-            inherited: self.facts.resident,
+            inherited: process.resident(),
         }))
     }
 }
@@ -170,17 +168,12 @@ impl Facts {
             return None;
         };
         let version = fields.remove("version")?.as_str()?.to_owned();
-        let resident = fields.remove("resident")?.as_u64()?;
         if fields.remove("can_bind") != Some(Value::Bool(true)) {
             let warning =
                 "ctypes is missing: what scripts leave running outlives a host that is killed";
             fields.insert("warning".to_owned(), json!(warning));
         }
-        Some(Self {
-            version,
-            resident,
-            fields,
-        })
+        Some(Self { version, fields })
     }
 }
 
