@@ -410,12 +410,15 @@ pub(crate) struct PythonDto {
     workers: usize,
     busy: usize,
     quarantined_threads: usize,
+    /// What runs scripts in processes of their own, where there is such an executor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isolated: Option<ExecutorHealth>,
     #[serde(flatten)]
     details: Map<String, Value>,
 }
 
-impl From<ExecutorHealth> for PythonDto {
-    fn from(health: ExecutorHealth) -> Self {
+impl PythonDto {
+    pub(crate) fn new(health: ExecutorHealth, isolated: Option<ExecutorHealth>) -> Self {
         let mut details = health.details;
         for taken in [
             "available",
@@ -423,6 +426,7 @@ impl From<ExecutorHealth> for PythonDto {
             "workers",
             "busy",
             "quarantined_threads",
+            "isolated",
         ] {
             details.remove(taken);
         }
@@ -432,6 +436,7 @@ impl From<ExecutorHealth> for PythonDto {
             workers: health.workers,
             busy: health.busy,
             quarantined_threads: health.quarantined_threads,
+            isolated,
             details,
         }
     }

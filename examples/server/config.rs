@@ -319,7 +319,7 @@ mod tests {
             config.database,
             Database::Sqlite(PathBuf::from("automation.db"))
         );
-        assert_eq!((config.workers, config.lease.as_secs()), (8, 30));
+        assert_eq!((config.workers, config.lease.as_secs()), (256, 30));
     }
 
     #[test]

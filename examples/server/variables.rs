@@ -64,8 +64,8 @@ variables! {
         "Where runs are recorded; memory: forgets them at the end";
     AUTOMATION_DURABILITY, "durability", "full", "full and normal are allowed",
         "full survives a power cut, normal may then lose the latest runs";
-    AUTOMATION_WORKERS, "workers", "8", "a number from 1 to 256 is allowed",
-        "Scripts that run at once";
+    AUTOMATION_WORKERS, "workers", "256", "a number from 1 to 256 is allowed",
+        "Scripts that run at once, at most; threads are started when scripts wait";
     AUTOMATION_LEASE_SECONDS, "lease-seconds", "30", "a number from 1 to 3600 is allowed",
         "Seconds for which this server's runs are its own without a renewal";
     AUTOMATION_SHUTDOWN_SECONDS, "shutdown-seconds", "30", "a number from 0 to 3600 is allowed",

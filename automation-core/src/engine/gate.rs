@@ -1,25 +1,35 @@
 //! How many runs are dispatched and how many wait; the rest is refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::executor::RunQueue;
+
+/// The gate. Clones share one.
+#[derive(Debug, Clone)]
+pub(super) struct Gate(Arc<Mutex<State>>);
 
 #[derive(Debug)]
-pub(super) struct Gate {
-    places: Arc<Semaphore>,
+struct State {
+    free: usize,
     places_max: usize,
-    queued: Arc<AtomicUsize>,
+    waiting: RunQueue<oneshot::Sender<Permit>>,
     queue_max: usize,
+    closed: bool,
 }
+
+/// A place among the dispatched; handed on when it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit(Gate);
 
 /// Whether a run may be dispatched at once.
 #[derive(Debug)]
 pub(super) enum Place {
     /// It may.
-    Free(OwnedSemaphorePermit),
+    Free(Permit),
     /// It has to wait.
     Queued(Waiter),
 }
@@ -27,87 +37,118 @@ pub(super) enum Place {
 /// A place in the queue; given up when it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    places: Arc<Semaphore>,
-    queued: Arc<AtomicUsize>,
+    gate: Gate,
+    permit: oneshot::Receiver<Permit>,
 }
 
 impl Waiter {
-    /// Waits, first come first served, until the run may be dispatched; `None` when the gate was closed.
-    pub(super) async fn permit(self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// Waits until it is the run's turn to be dispatched; `None` when the gate was closed.
+    pub(super) async fn permit(mut self) -> Option<Permit> {
+        (&mut self.permit).await.ok()
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.queued.fetch_sub(1, Ordering::AcqRel);
+        self.permit.close();
+        let given_up = self
+            .gate
+            .0
+            .lock()
+            .waiting
+            .remove(oneshot::Sender::is_closed);
+        drop(given_up);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        let Some(next) = state.waiting.pop() else {
+            state.free += 1;
+            return;
+        };
+        drop(state);
+        // Should the next one be gone meanwhile, dropping this hands the place on.
+        drop(next.send(Self(self.0.clone())));
     }
 }
 
 impl Gate {
     pub(super) fn new(places_max: usize, queue_max: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(places_max)),
+        Self(Arc::new(Mutex::new(State {
+            free: places_max,
             places_max,
-            queued: Arc::default(),
+            waiting: RunQueue::new(),
             queue_max,
-        }
+            closed: false,
+        })))
     }
 
-    pub(super) fn enter(&self) -> Result<Place, Error> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place::Free(permit));
-        }
-        if self.places.is_closed() {
+    pub(super) fn enter(&self, actor: Option<&str>, script: &str) -> Result<Place, Error> {
+        let mut state = self.0.lock();
+        if state.closed {
             return Err(Error::Closed);
         }
-        let queue = |queued| (queued < self.queue_max).then_some(queued + 1);
-        match self
-            .queued
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, queue)
-        {
-            Ok(_) => Ok(Place::Queued(Waiter {
-                places: Arc::clone(&self.places),
-                queued: Arc::clone(&self.queued),
-            })),
-            Err(queued) => Err(Error::Overloaded {
-                running: self.places_max,
-                queued,
-            }),
+        if state.free > 0 {
+            state.free -= 1;
+            return Ok(Place::Free(Permit(self.clone())));
         }
+        if state.waiting.len() >= state.queue_max {
+            return Err(Error::Overloaded {
+                running: state.places_max,
+                queued: state.waiting.len(),
+            });
+        }
+        let (sender, permit) = oneshot::channel();
+        state.waiting.push(actor, script, sender);
+        let gate = self.clone();
+        Ok(Place::Queued(Waiter { gate, permit }))
     }
 
     /// Returns how many runs are dispatched and how many wait.
     pub(super) fn load(&self) -> (usize, usize) {
-        (
-            self.places_max - self.places.available_permits(),
-            self.queued.load(Ordering::Acquire),
-        )
+        let state = self.0.lock();
+        (state.places_max - state.free, state.waiting.len())
     }
 
     /// Lets nobody in any more, those who wait among them.
     pub(super) fn close(&self) {
-        self.places.close();
+        let mut state = self.0.lock();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Gate, Place};
+    use super::{Gate, Permit, Place, Waiter};
     use crate::error::Error;
+
+    fn free(gate: &Gate) -> Permit {
+        match gate.enter(None, "x.py").unwrap() {
+            Place::Free(permit) => permit,
+            Place::Queued(_) => panic!("no place is free"),
+        }
+    }
+
+    fn queued(gate: &Gate, actor: &str) -> Waiter {
+        match gate.enter(Some(actor), "x.py").unwrap() {
+            Place::Free(_) => panic!("a place is free"),
+            Place::Queued(waiter) => waiter,
+        }
+    }
 
     #[tokio::test]
     async fn refuses_beyond_places_and_queue_and_frees_both() {
         let gate = Gate::new(1, 1);
-        let Place::Free(first) = gate.enter().unwrap() else {
-            panic!("a place is free")
-        };
-        let Place::Queued(second) = gate.enter().unwrap() else {
-            panic!("no place is free")
-        };
+        let first = free(&gate);
+        let second = queued(&gate, "a");
         assert_eq!(gate.load(), (1, 1));
         assert!(matches!(
-            gate.enter(),
+            gate.enter(None, "x.py"),
             Err(Error::Overloaded {
                 running: 1,
                 queued: 1
@@ -119,6 +160,37 @@ mod tests {
         drop(permit);
         assert_eq!(gate.load(), (0, 0));
         gate.close();
-        assert!(matches!(gate.enter(), Err(Error::Closed)));
+        assert!(matches!(gate.enter(None, "x.py"), Err(Error::Closed)));
+    }
+
+    #[tokio::test]
+    async fn an_actor_waits_for_one_run_of_another_and_not_for_all_of_them() {
+        let gate = Gate::new(1, 10);
+        let first = free(&gate);
+        let batch = [queued(&gate, "batch"), queued(&gate, "batch")];
+        let person = queued(&gate, "person");
+        drop(first);
+        let [one, two] = batch;
+        drop(one.permit().await.unwrap());
+        drop(person.permit().await.unwrap());
+        drop(two.permit().await.unwrap());
+        assert_eq!(gate.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_place_in_the_queue_that_is_given_up_goes_to_the_next() {
+        let gate = Gate::new(1, 2);
+        let first = free(&gate);
+        let (gone, told) = (queued(&gate, "a"), queued(&gate, "b"));
+        drop(gone);
+        assert_eq!(gate.load(), (1, 1));
+        // Told that it is its turn, and gone before it looks.
+        drop(first);
+        drop(told);
+        assert_eq!(gate.load(), (0, 0));
+        let _first = free(&gate);
+        let waiter = queued(&gate, "c");
+        gate.close();
+        assert!(waiter.permit().await.is_none());
     }
 }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Engine;
-use super::gate::Place;
+use super::gate::{Permit, Place};
 use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
 use super::verdict::{bounded, cancelled_by};
@@ -105,7 +104,7 @@ impl Life {
     }
 
     /// Records the run; returns its place among the dispatched, or `None` when it ended while it waited.
-    async fn record_and_dispatch(&mut self, place: Place) -> Result<Option<OwnedSemaphorePermit>> {
+    async fn record_and_dispatch(&mut self, place: Place) -> Result<Option<Permit>> {
         match place {
             Place::Free(permit) => {
                 self.execution.status = Status::Running;

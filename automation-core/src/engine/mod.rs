@@ -158,7 +158,7 @@ impl Engine {
             return Err(Error::Closed);
         }
         let executor = self.executor_of(&plan.script)?;
-        let place = self.gate.enter()?;
+        let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, executor);
         let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
         let execution = task.await.unwrap_or_else(|panic| {

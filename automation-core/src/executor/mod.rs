@@ -2,6 +2,7 @@
 
 mod capture;
 mod function;
+mod queue;
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use thiserror::Error as ThisError;
 
 pub use self::capture::{Capture, CapturedText, for_display};
 pub use self::function::FnExecutor;
+pub use self::queue::RunQueue;
 use crate::execution::{Concern, Effect, ExecutionId, Reason, ResourceUsage};
 use crate::script::{Diagnostic, Metadata, Script};
 use crate::secret::{Secret, SecretError};

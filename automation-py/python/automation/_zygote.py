@@ -106,10 +106,10 @@ class Zygote:
                         return wires
 
     def take_order(self):
-        """Returns the wires of a child to be; `None` when the host is gone."""
+        """Returns the wires of a child to be; `None` when the host is gone, or has no further orders."""
         flags = socket.MSG_CMSG_CLOEXEC
         order, wires, _, _ = socket.recv_fds(self.host, 16, WIRES, flags)
-        return wires if order else None
+        return wires if order == b"f" else None
 
     def fork(self, wires):
         """Forks. Returns whether this is the child."""

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use automation_core::executor::ExecutorError;
+use automation_core::limits;
 
 use super::PythonExecutor;
 use super::injector::Injector;
@@ -13,8 +14,9 @@ use super::pool::{Pool, Settings};
 use super::watchdog::Watchdog;
 use crate::interpreter::Interpreter;
 
-/// Scripts wait for services and programs most of their time, so more of them than processors run at once.
-const WORKERS: usize = 8;
+/// As many as the engine dispatches: a script that waits never keeps another from its turn. Threads are started when
+/// they are needed.
+const WORKERS: usize = limits::EXECUTIONS_MAX;
 /// Time that a run gets to end after its deadline or a cancel.
 const GRACE: Duration = Duration::from_secs(1);
 /// Each costs a stack and what its script holds; a process with more of them needs a restart.
@@ -47,7 +49,8 @@ impl PythonExecutorBuilder {
         self
     }
 
-    /// Sets how many scripts run at once. Default 8; at least 1.
+    /// Sets how many scripts run at once, at most; at least 1. Threads are started when scripts wait while others
+    /// run, and end when they are not needed. Default [`limits::EXECUTIONS_MAX`].
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers.max(1);
         self

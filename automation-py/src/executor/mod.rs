@@ -102,7 +102,7 @@ impl Executor for PythonExecutor {
             return Ok(Outcome::new(Ending::Cancelled));
         }
         let (run, mut answer) = Run::new(invocation, &self.pool.late);
-        self.pool.submit(Arc::clone(&run))?;
+        self.pool.submit(&run)?;
         tokio::select! {
             biased;
             answer = &mut answer => received(answer),

@@ -1,13 +1,12 @@
 //! The worker threads and what they have in common: the queue, the compiled code, the answers held back.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use automation_core::executor::{ExecutorError, RunEvent};
+use automation_core::executor::{ExecutorError, RunEvent, RunQueue};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use pyo3::prelude::*;
 use tokio::sync::Notify;
@@ -15,7 +14,7 @@ use tokio::sync::Notify;
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
 use super::perform::{panicked, perform};
-use super::turns::{State, Worker};
+use super::turns::{Errand, Help, State, Worker};
 use crate::ffi::{self, ThreadIdent};
 use crate::interpreter::STACK_BYTES;
 use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
@@ -24,6 +23,11 @@ use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
 /// follows.
 const HELD_MAX: usize = 64;
+
+/// Time without a run after which a worker beyond [`WORKERS_KEPT`] ends.
+const SURPLUS: Duration = Duration::from_secs(10);
+/// Idle workers that stay.
+const WORKERS_KEPT: usize = 4;
 
 /// What is set when an executor is built.
 #[derive(Debug, Clone, Copy)]
@@ -60,9 +64,7 @@ impl Pool {
             closed: AtomicBool::new(false),
             drained: Notify::new(),
         });
-        for _ in 0..settings.workers {
-            pool.spawn(&mut pool.lock())?;
-        }
+        pool.spawn(&mut pool.lock(), Errand::Any)?;
         Ok(pool)
     }
 
@@ -70,34 +72,43 @@ impl Pool {
         self.state.lock()
     }
 
-    fn spawn(self: &Arc<Self>, state: &mut State) -> Result<(), ExecutorError> {
-        let worker = Arc::new(Worker {
-            id: state.next_id,
-            wake: Condvar::new(),
-            current: Mutex::new(None),
-            abandoned: AtomicBool::new(false),
-        });
-        state.next_id += 1;
+    fn spawn(self: &Arc<Self>, state: &mut State, errand: Errand) -> Result<(), ExecutorError> {
+        let worker = state.hire(errand);
         let (pool, thread_worker) = (Arc::clone(self), Arc::clone(&worker));
-        thread::Builder::new()
+        let spawned = thread::Builder::new()
             .name(format!("python-{}", worker.id))
             .stack_size(STACK_BYTES)
-            .spawn(move || pool.work(&thread_worker))
-            .map_err(|error| ExecutorError::Start {
-                detail: format!("no thread for a worker: {error}"),
-            })?;
-        state.workers.push(worker);
-        Ok(())
+            .spawn(move || pool.work(&thread_worker));
+        match spawned {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                state.dismiss(&worker);
+                Err(ExecutorError::Start {
+                    detail: format!("no thread for a worker: {error}"),
+                })
+            }
+        }
+    }
+
+    /// Starts another worker where one is missing, as far as that is allowed.
+    pub(super) fn help(self: &Arc<Self>, state: &mut State, help: Help) {
+        let Help::Missing(errand) = help else { return };
+        let allowed = state.workers.len() < self.settings.workers
+            && state.quarantined <= self.settings.abandoned_max;
+        if allowed && let Err(error) = self.spawn(state, errand) {
+            tracing::error!(%error, "a worker can't be started");
+        }
     }
 
     /// Puts a run into the queue.
-    pub(super) fn submit(&self, run: Arc<Run>) -> Result<(), ExecutorError> {
+    pub(super) fn submit(self: &Arc<Self>, run: &Arc<Run>) -> Result<(), ExecutorError> {
         let mut state = self.lock();
         if state.closed {
             return Err(ExecutorError::Closed);
         }
         self.check_available(&state)?;
-        state.push(run);
+        let help = state.push(run);
+        self.help(&mut state, help);
         if state.watchdog_asleep {
             self.watchdog.notify_one();
         }
@@ -116,11 +127,7 @@ impl Pool {
     pub(super) fn cancel(&self, run: &Arc<Run>) {
         run.request_cancel();
         let mut state = self.lock();
-        let place = state
-            .queue
-            .iter()
-            .position(|queued| Arc::ptr_eq(queued, run));
-        let queued = place.and_then(|place| state.queue.remove(place));
+        let queued = state.queue.remove(|queued| Arc::ptr_eq(queued, run));
         self.watchdog.notify_one();
         drop(state);
         if let Some(reply) = queued.and_then(|run| run.claim()) {
@@ -139,11 +146,11 @@ impl Pool {
         if state.drainer == Some(worker.id) {
             state.drainer = None;
         }
-        self.refill(&mut state);
+        self.keep_one(&mut state);
         let refused = if state.workers.is_empty() {
             std::mem::take(&mut state.queue)
         } else {
-            VecDeque::new()
+            RunQueue::new()
         };
         let quarantined = state.quarantined;
         drop(state);
@@ -161,16 +168,10 @@ impl Pool {
         self.drained.notify_waiters();
     }
 
-    /// Starts workers in place of those that are missing, as far as that is allowed.
-    fn refill(self: &Arc<Self>, state: &mut State) {
-        while state.workers.len() < self.settings.workers
-            && state.quarantined <= self.settings.abandoned_max
-            && !state.closed
-        {
-            if let Err(error) = self.spawn(state) {
-                tracing::error!(%error, "a worker can't be replaced");
-                return;
-            }
+    /// Sees to it that there is a worker at all, while one is allowed.
+    fn keep_one(self: &Arc<Self>, state: &mut State) {
+        if state.workers.is_empty() && !state.closed {
+            self.help(state, Help::Missing(Errand::Any));
         }
     }
 
@@ -212,6 +213,7 @@ impl Pool {
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
         Python::attach(|py| {
             let ident = ffi::thread_ident();
+            let _ = worker.clock.set(ffi::ThreadClock::of_this_thread());
             if let Err(error) = Glue::get(py)
                 .function(py, "adopt_worker")
                 .and_then(|adopt| adopt.call0())
@@ -292,8 +294,11 @@ impl Pool {
                 return None;
             }
             state.idle.push(Arc::clone(worker));
-            worker.wake.wait(&mut state);
+            let waited = worker.wake.wait_for(&mut state, SURPLUS);
             state.idle.retain(|other| !Arc::ptr_eq(other, worker));
+            if waited.timed_out() && state.workers.len() > WORKERS_KEPT && state.queue.is_empty() {
+                return None;
+            }
         }
     }
 
@@ -302,7 +307,7 @@ impl Pool {
         let mut state = self.lock();
         if worker.abandoned.load(Ordering::Acquire) {
             state.quarantined -= 1;
-            self.refill(&mut state);
+            self.keep_one(&mut state);
         } else {
             state.workers.retain(|other| !Arc::ptr_eq(other, worker));
         }
@@ -316,7 +321,7 @@ fn unavailable(quarantined: usize) -> ExecutorError {
     }
 }
 
-fn refuse(runs: &VecDeque<Arc<Run>>, error: impl Fn() -> ExecutorError) {
+fn refuse(runs: &RunQueue<Arc<Run>>, error: impl Fn() -> ExecutorError) {
     for reply in runs.iter().filter_map(|run| run.claim()) {
         reply.send(Err(error()));
     }

@@ -3,15 +3,20 @@
 //! One GIL is handed around among the workers, and handing it over for scripts that take microseconds costs more
 //! than the scripts do. So one worker at a time drains the queue; it keeps the GIL from run to run and gives it
 //! up only to wait. Another worker takes over when the queue stands still, which the watchdog sees.
+//!
+//! Scripts wait for services and programs most of their time, so there are as many workers as scripts wait at once.
+//! Scripts that compute gain nothing by it, and each delays every other by its time slice: while they use up the
+//! processor that the GIL allows, another worker is only for a script of which no run is under way.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use automation_core::executor::RunQueue;
 use parking_lot::{Condvar, Mutex};
 
-use crate::ffi::ThreadIdent;
+use crate::ffi::{ThreadClock, ThreadIdent};
 use crate::run::Run;
 
 /// Time for which the queue may stand still before another worker takes over.
@@ -21,6 +26,24 @@ const FOLLOW: Duration = Duration::from_micros(200);
 /// Runs that leave the queue within one tick when its scripts are too short to share.
 const BUSY_TAKES: u64 = 8;
 
+/// What a worker is woken or started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Whatever is next.
+    Any,
+    /// A script of which no run is under way.
+    Fresh,
+}
+
+/// What is to be done for runs that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Help {
+    /// Nothing: somebody comes, or nobody may.
+    Comes,
+    /// No worker is idle: another would help, with this errand.
+    Missing(Errand),
+}
+
 /// A worker thread.
 pub(super) struct Worker {
     pub(super) id: usize,
@@ -28,32 +51,52 @@ pub(super) struct Worker {
     /// What it runs, and which thread it is to Python.
     pub(super) current: Mutex<Option<(Arc<Run>, ThreadIdent)>>,
     pub(super) abandoned: AtomicBool,
+    /// Why it was woken or started, until it looks at the queue.
+    errand: Mutex<Option<Errand>>,
+    /// The clock of its thread, once that has started.
+    pub(super) clock: OnceLock<ThreadClock>,
+}
+
+impl Worker {
+    fn new(id: usize) -> Self {
+        Self {
+            id,
+            wake: Condvar::new(),
+            current: Mutex::new(None),
+            abandoned: AtomicBool::new(false),
+            errand: Mutex::new(None),
+            clock: OnceLock::new(),
+        }
+    }
 }
 
 /// What the pool's lock protects.
 pub(super) struct State {
-    pub(super) queue: VecDeque<Arc<Run>>,
+    pub(super) queue: RunQueue<Arc<Run>>,
     pub(super) idle: Vec<Arc<Worker>>,
     pub(super) workers: Vec<Arc<Worker>>,
     /// The worker that drains the queue.
     pub(super) drainer: Option<usize>,
     pub(super) taken: u64,
+    /// Workers that were woken or started and have not looked at the queue yet.
+    sent: usize,
     last_taken: Instant,
     pub(super) quarantined: usize,
     pub(super) closed: bool,
     /// Whether the watchdog waits without a tick.
     pub(super) watchdog_asleep: bool,
-    pub(super) next_id: usize,
+    next_id: usize,
 }
 
 impl State {
     pub(super) fn new() -> Self {
         Self {
-            queue: VecDeque::new(),
+            queue: RunQueue::new(),
             idle: Vec::new(),
             workers: Vec::new(),
             drainer: None,
             taken: 0,
+            sent: 0,
             last_taken: Instant::now(),
             quarantined: 0,
             closed: false,
@@ -62,12 +105,30 @@ impl State {
         }
     }
 
+    /// Adds a worker, whose thread the caller starts.
+    pub(super) fn hire(&mut self, errand: Errand) -> Arc<Worker> {
+        let worker = Arc::new(Worker::new(self.next_id));
+        self.next_id += 1;
+        self.order(&worker, errand);
+        self.workers.push(Arc::clone(&worker));
+        worker
+    }
+
+    /// Takes a worker whose thread did not start out of the books.
+    pub(super) fn dismiss(&mut self, worker: &Arc<Worker>) {
+        self.sent -= usize::from(worker.errand.lock().take().is_some());
+        self.workers.retain(|other| !Arc::ptr_eq(other, worker));
+    }
+
     /// Puts a run into the queue, and sees to it that somebody takes it soon.
-    pub(super) fn push(&mut self, run: Arc<Run>) {
-        let since = run.handed_over().saturating_duration_since(self.last_taken);
-        self.queue.push_back(run);
-        if self.drainer.is_none() || since >= STALL {
-            self.wake_drainer();
+    pub(super) fn push(&mut self, run: &Arc<Run>) -> Help {
+        let invocation = &run.invocation;
+        let (actor, script) = (invocation.actor.as_deref(), invocation.script.name());
+        self.queue.push(actor, script, Arc::clone(run));
+        // Where one drains the queue, the watchdog sees whether it stands still.
+        match self.drainer {
+            None => self.send(Errand::Any),
+            Some(_) => Help::Comes,
         }
     }
 
@@ -79,45 +140,93 @@ impl State {
 
     /// Takes the next run, if it is the worker's turn. An abandoned worker never has one.
     pub(super) fn take(&mut self, worker: &Worker, ident: ThreadIdent) -> Option<Arc<Run>> {
+        let errand = worker.errand.lock().take();
+        self.sent -= usize::from(errand.is_some());
         if worker.abandoned.load(Ordering::Acquire) {
             return None;
         }
-        let Some(run) = self.queue.front() else {
+        let now = Instant::now();
+        let turn = self.drainer.is_none_or(|drainer| drainer == worker.id)
+            || now.saturating_duration_since(self.last_taken) >= FOLLOW;
+        let taken = match errand {
+            _ if !turn => return None,
+            Some(Errand::Fresh) => {
+                let running = self.running();
+                self.queue
+                    .pop_if(|run| !running.contains(run.invocation.script.name()))
+            }
+            Some(Errand::Any) | None => self.queue.pop(),
+        };
+        let Some(run) = taken else {
             if self.drainer == Some(worker.id) {
                 self.drainer = None;
             }
             return None;
         };
-        let now = Instant::now();
-        let turn = self.drainer.is_none_or(|drainer| drainer == worker.id)
-            || now.saturating_duration_since(self.last_taken) >= FOLLOW;
-        if !turn {
-            return None;
-        }
-        *worker.current.lock() = Some((Arc::clone(run), ident));
+        *worker.current.lock() = Some((Arc::clone(&run), ident));
         self.drainer = Some(worker.id);
         self.taken += 1;
         self.last_taken = now;
-        self.queue.pop_front()
+        Some(run)
     }
 
-    /// Makes an idle worker the one that drains the queue.
-    fn wake_drainer(&mut self) {
-        if let Some(worker) = self.idle.pop() {
-            self.drainer = Some(worker.id);
-            worker.wake.notify_one();
+    /// Returns the processor time that all workers have used.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let clocks = self.workers.iter().filter_map(|worker| worker.clock.get());
+        clocks.filter_map(|clock| clock.read()).sum()
+    }
+
+    /// Returns the names of the scripts of which a run is under way.
+    fn running(&self) -> HashSet<String> {
+        let name = |worker: &Arc<Worker>| {
+            let current = worker.current.lock();
+            current
+                .as_ref()
+                .map(|(run, _)| run.invocation.script.name().to_owned())
+        };
+        self.workers.iter().filter_map(name).collect()
+    }
+
+    /// Makes an idle worker the one that drains the queue, unless one is on its way.
+    fn send(&mut self, errand: Errand) -> Help {
+        if self.sent > 0 {
+            return Help::Comes;
         }
+        let Some(worker) = self.idle.pop() else {
+            return Help::Missing(errand);
+        };
+        self.order(&worker, errand);
+        self.drainer = Some(worker.id);
+        worker.wake.notify_one();
+        Help::Comes
     }
 
-    /// Lets another worker take over when the queue stands still. `seen` is what `taken` was a tick ago.
-    pub(super) fn pass_on(&mut self, now: Instant, seen: u64) {
-        let Some(head) = self.queue.front() else {
-            return;
+    /// Tells a worker what it is for.
+    fn order(&mut self, worker: &Worker, errand: Errand) {
+        *worker.errand.lock() = Some(errand);
+        self.sent += 1;
+    }
+
+    /// Lets another worker take over when the queue stands still. `seen` is what `taken` was a tick ago;
+    /// `saturated`, whether the scripts that run compute all the time that the GIL allows.
+    pub(super) fn pass_on(&mut self, now: Instant, seen: u64, saturated: bool) -> Help {
+        let Some(head) = self.queue.heads().next() else {
+            return Help::Comes;
         };
         let waited = now.saturating_duration_since(head.handed_over()) >= STALL;
         let stands = now.saturating_duration_since(self.last_taken) >= STALL;
-        if waited && (stands || self.taken - seen < BUSY_TAKES) {
-            self.wake_drainer();
+        if !waited || !(stands || self.taken - seen < BUSY_TAKES) {
+            return Help::Comes;
+        }
+        if !saturated {
+            return self.send(Errand::Any);
+        }
+        let running = self.running();
+        let is_fresh = |run: &Arc<Run>| !running.contains(run.invocation.script.name());
+        if self.queue.heads().any(is_fresh) {
+            self.send(Errand::Fresh)
+        } else {
+            Help::Comes
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::injector::Injector;
 use super::pool::Pool;
-use super::turns::Worker;
+use super::turns::{State, Worker};
 use crate::ffi::ThreadIdent;
 use crate::run::{Cut, Run};
 
@@ -20,6 +20,9 @@ const REPEAT: Duration = Duration::from_millis(50);
 const REPEAT_ABANDONED: Duration = Duration::from_secs(1);
 /// Interruptions after which a script is left alone.
 const REPEATS_MAX: u32 = 120;
+
+/// Share of the time between two looks from which the scripts are taken to compute all the time.
+const SATURATED: f64 = 0.75;
 
 /// A run that was cut short and has not ended.
 struct CutRun {
@@ -40,6 +43,8 @@ pub(super) struct Watchdog {
     running: Vec<(Arc<Worker>, Arc<Run>, ThreadIdent)>,
     cuts: Vec<CutRun>,
     taken: u64,
+    /// The workers' processor time at the last look, while runs wait.
+    cpu: Option<(Instant, Duration)>,
     last_change: Instant,
 }
 
@@ -51,6 +56,7 @@ impl Watchdog {
             running: Vec::new(),
             cuts: Vec::new(),
             taken: 0,
+            cpu: None,
             last_change: Instant::now(),
         }
     }
@@ -64,7 +70,9 @@ impl Watchdog {
             if state.taken != self.taken || !state.queue.is_empty() {
                 self.last_change = now;
             }
-            state.pass_on(now, self.taken);
+            let saturated = self.is_saturated(&state, now);
+            let help = state.pass_on(now, self.taken, saturated);
+            pool.help(&mut state, help);
             self.taken = state.taken;
             for worker in &state.workers {
                 if let Some((run, ident)) = &*worker.current.lock() {
@@ -84,6 +92,20 @@ impl Watchdog {
             }
             state.watchdog_asleep = false;
         }
+    }
+
+    /// Returns whether the scripts that run have computed all the time since the last look; looks only while runs
+    /// wait, since reading a clock is a call into the kernel.
+    fn is_saturated(&mut self, state: &State, now: Instant) -> bool {
+        if state.queue.is_empty() {
+            self.cpu = None;
+            return false;
+        }
+        let used = state.cpu_time();
+        let former = self.cpu.replace((now, used));
+        former.is_some_and(|(at, former)| {
+            used.saturating_sub(former) >= now.duration_since(at).mul_f64(SATURATED)
+        })
     }
 
     /// Cuts short what is due. Returns when to look again.

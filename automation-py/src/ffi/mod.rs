@@ -211,16 +211,43 @@ impl Drop for FreshContext<'_> {
 
 /// Returns the processor time that the calling thread has used.
 pub(crate) fn thread_cpu_time() -> Duration {
+    clock_time(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
+}
+
+/// The processor clock of a thread, which other threads may read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ThreadClock(Option<libc::clockid_t>);
+
+impl ThreadClock {
+    /// Returns the clock of the calling thread.
+    pub(crate) fn of_this_thread() -> Self {
+        #[cfg(target_os = "linux")]
+        {
+            let mut clock = 0;
+            // SAFETY: the calling thread lives, and `clock` is a valid place to write to.
+            let failed =
+                unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+            Self((failed == 0).then_some(clock))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Self(None)
+    }
+
+    /// Returns the time; `None` where there is no such clock, or when its thread has ended.
+    pub(crate) fn read(self) -> Option<Duration> {
+        clock_time(self.0?)
+    }
+}
+
+fn clock_time(clock: libc::clockid_t) -> Option<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a valid place to write to; should the clock be missing, it stays zero.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        time.tv_nsec.unsigned_abs() as u32,
-    )
+    // SAFETY: `time` is a valid place to write to; an unknown clock is answered with an error.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    (failed == 0).then(|| Duration::new(seconds, nanos as u32))
 }
 
 /// Ends the process at once, without any clean-up: the only way out of a forked child.

@@ -9,8 +9,8 @@ use automation_core::executor::ExecutorError;
 
 use super::ProcessExecutor;
 
-/// Scripts wait for services and programs most of their time, so more of them than processors run at once.
-const WORKERS: usize = 8;
+/// Each costs a process; isolated scripts are few, and wait for services and programs most of their time.
+const WORKERS: usize = 16;
 /// Time that a script gets to end after its deadline or a cancel: half of what it may take in all.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -57,7 +57,7 @@ impl ProcessExecutorBuilder {
         self
     }
 
-    /// Sets how many scripts run at once. Default 8; at least 1.
+    /// Sets how many scripts run at once. Default 16; at least 1.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers.max(1);
         self

@@ -72,7 +72,7 @@ impl ProcessExecutor {
     }
 
     fn start(settings: Settings) -> Result<Self, ExecutorError> {
-        let pool = Pool::start(settings)?;
+        let pool = Arc::new(Pool::new(settings));
         Ok(Self { pool })
     }
 }
@@ -114,7 +114,7 @@ impl Executor for ProcessExecutor {
         }
         let (job, mut answer) = Job::new(invocation)?;
         let job = Arc::new(job);
-        self.pool.submit(Arc::clone(&job))?;
+        self.pool.submit(&job)?;
         let received = tokio::select! {
             biased;
             answer = &mut answer => answer,

@@ -43,11 +43,8 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     let dry_run = job.invocation.host.dry_run();
     let started = Instant::now();
     job.invocation.host.started();
-    let order = order(
-        &job.invocation,
-        pool.codes.get(&job.invocation.script),
-        dry_run,
-    );
+    let code = pool.codes.get(&job.invocation.script);
+    let order = order(&job.invocation, code.as_deref(), dry_run);
     let mut watch = Watch::new(pool, job, child, started);
     if wire::send(watch.answers.control(), &order).is_err() {
         // It is gone, and the warden says how.
@@ -58,7 +55,7 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
 }
 
 /// Returns what the child is told.
-fn order(invocation: &Invocation, code: Option<Arc<str>>, dry_run: bool) -> Value {
+fn order(invocation: &Invocation, code: Option<&str>, dry_run: bool) -> Value {
     let script = &invocation.script;
     let entry = match script.metadata().entry {
         Entry::Plain => "plain",
@@ -71,7 +68,7 @@ fn order(invocation: &Invocation, code: Option<Arc<str>>, dry_run: bool) -> Valu
         "do": "run",
         "argv": argv(invocation),
         "source": &**script.source(),
-        "code": code.as_deref(),
+        "code": code,
         "folder": folder(script.path()).map(|folder| folder.to_string_lossy().into_owned()),
         "entry": entry,
         "execution_id": invocation.execution_id.to_string(),

@@ -1,6 +1,6 @@
 //! The queue and the threads that watch over children, one a run. They need no interpreter.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use automation_core::Script;
-use automation_core::executor::{Ending, ExecutorError, Outcome};
+use automation_core::executor::{Ending, ExecutorError, Outcome, RunQueue};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -33,45 +33,57 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Arc<Job>>,
+    queue: RunQueue<Arc<Job>>,
     busy: usize,
+    /// Threads that wait for a run, and threads in all: they are started as runs come.
+    idle: usize,
+    threads: usize,
     closed: bool,
 }
 
 impl Pool {
-    /// Creates a pool and starts its threads.
-    pub(super) fn start(settings: Settings) -> Result<Arc<Self>, ExecutorError> {
-        let pool = Arc::new(Self {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
             zygotes: Zygotes::new(settings.clone()),
             settings,
             codes: Codes::default(),
             state: Mutex::default(),
             work: Condvar::new(),
             drained: Notify::new(),
-        });
-        for number in 0..pool.settings.workers {
-            let worker = Arc::clone(&pool);
-            thread::Builder::new()
-                .name(format!("isolated-{number}"))
-                .spawn(move || worker.serve())
-                .map_err(|error| {
-                    pool.close();
-                    ExecutorError::Start {
-                        detail: format!("no thread for a worker: {error}"),
-                    }
-                })?;
         }
-        Ok(pool)
     }
 
-    /// Puts a run at the end of the queue.
-    pub(super) fn submit(&self, job: Arc<Job>) -> Result<(), ExecutorError> {
+    /// Puts a run into the queue.
+    pub(super) fn submit(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), ExecutorError> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(ExecutorError::Closed);
         }
-        state.queue.push_back(job);
+        if state.idle <= state.queue.len() && state.threads < self.settings.workers {
+            self.spawn(&mut state)?;
+        }
+        let invocation = &job.invocation;
+        let (actor, script) = (invocation.actor.as_deref(), invocation.script.name());
+        state.queue.push(actor, script, Arc::clone(job));
         self.work.notify_one();
+        Ok(())
+    }
+
+    /// Starts a worker. Without a thread for it the run waits for another one, if there is any.
+    fn spawn(self: &Arc<Self>, state: &mut State) -> Result<(), ExecutorError> {
+        let worker = Arc::clone(self);
+        let spawned = thread::Builder::new()
+            .name(format!("isolated-{}", state.threads))
+            .spawn(move || worker.serve());
+        match spawned {
+            Ok(_) => state.threads += 1,
+            Err(error) if state.threads == 0 => {
+                return Err(ExecutorError::Unavailable {
+                    detail: format!("no thread for a run: {error}"),
+                });
+            }
+            Err(error) => tracing::warn!(%error, "no thread for a further worker"),
+        }
         Ok(())
     }
 
@@ -79,11 +91,7 @@ impl Pool {
     pub(super) fn cancel(&self, job: &Arc<Job>) {
         job.cancel();
         let mut state = self.state.lock();
-        let place = state
-            .queue
-            .iter()
-            .position(|queued| Arc::ptr_eq(queued, job));
-        let queued = place.and_then(|place| state.queue.remove(place));
+        let queued = state.queue.remove(|queued| Arc::ptr_eq(queued, job));
         drop(state);
         if let Some(job) = queued {
             job.answer(Ok(never_begun(&job)));
@@ -118,8 +126,8 @@ impl Pool {
                 return 0;
             }
             if tokio::time::timeout_at(deadline, drained).await.is_err() {
-                let refused = std::mem::take(&mut self.state.lock().queue);
-                for job in refused {
+                let mut refused = std::mem::take(&mut self.state.lock().queue);
+                for job in refused.drain() {
                     job.answer(Err(ExecutorError::Closed));
                 }
                 return left;
@@ -152,14 +160,16 @@ impl Pool {
     fn next(&self) -> Option<Arc<Job>> {
         let mut state = self.state.lock();
         loop {
-            if let Some(job) = state.queue.pop_front() {
+            if let Some(job) = state.queue.pop() {
                 state.busy += 1;
                 return Some(job);
             }
             if state.closed {
                 return None;
             }
+            state.idle += 1;
             self.work.wait(&mut state);
+            state.idle -= 1;
         }
     }
 }

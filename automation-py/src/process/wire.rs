@@ -51,7 +51,7 @@ pub(super) fn send(socket: &OwnedFd, message: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Sends descriptors, with a packet that says nothing else.
+/// Sends what a child gets, which asks for one.
 pub(super) fn send_descriptors(socket: &OwnedFd, descriptors: &[BorrowedFd<'_>; 4]) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -59,6 +59,12 @@ pub(super) fn send_descriptors(socket: &OwnedFd, descriptors: &[BorrowedFd<'_>; 
     let packet = [IoSlice::new(b"f")];
     retry_on_intr(|| sendmsg(socket, &packet, &mut ancillary, SendFlags::NOSIGNAL))?;
     Ok(())
+}
+
+/// Asks who forks to end.
+pub(super) fn send_end(socket: &OwnedFd) {
+    // It may have ended before.
+    let _ = send_packet(socket, b"q", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
 /// What a look at a socket finds.

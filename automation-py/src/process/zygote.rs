@@ -162,6 +162,13 @@ impl Zygote {
     }
 }
 
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // A copy of this process that somebody forked may hold the socket open.
+        wire::send_end(&self.socket);
+    }
+}
+
 impl Facts {
     fn read(answer: Value) -> Option<Self> {
         let Value::Object(mut fields) = answer else {

@@ -103,7 +103,7 @@ async fn health_says_what_is_embedded() {
     );
     assert_eq!(health.details["hosted"], false);
     assert!(!health.details.contains_key("warning"));
-    assert_eq!((health.workers, health.available), (8, true));
+    assert_eq!((health.workers, health.available), (1, true));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automation_core::executor::{Ending, Executor, RunEvent};
+use automation_core::executor::{Executor, RunEvent};
 use serde_json::json;
 
 use crate::support::{Case, Recorder, executor, failure, stdout};

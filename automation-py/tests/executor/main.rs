@@ -16,6 +16,7 @@ mod inspection;
 mod interruption;
 mod main_module;
 mod run_entry;
+mod scheduling;
 mod shared_interpreter;
 mod streams;
 mod threads;

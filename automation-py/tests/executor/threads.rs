@@ -1,8 +1,5 @@
 //! Threads that scripts start.
 
-use std::time::Duration;
-
-use automation_core::Executor;
 use automation_core::executor::Ending;
 
 use crate::support::{Case, executor, run, stdout};

@@ -28,8 +28,14 @@ mod zygote;
 
 use automation_py::ProcessExecutor as Tested;
 
+/// Returns an executor; on another interpreter where `AUTOMATION_TEST_PYTHON` names one.
 fn executor() -> Tested {
-    Tested::builder().build().unwrap()
+    let builder = Tested::builder();
+    let builder = match std::env::var_os("AUTOMATION_TEST_PYTHON") {
+        Some(python) => builder.python(python),
+        None => builder,
+    };
+    builder.build().unwrap()
 }
 
 /// Returns the living processes with this command line.

@@ -206,7 +206,7 @@ async fn health_shows_the_zygote_once_there_is_one() {
         health.details["executable"],
         env!("AUTOMATION_BUILD_PYTHON")
     );
-    assert_eq!((health.workers, health.busy), (8, 0));
+    assert_eq!((health.workers, health.busy), (16, 0));
 }
 
 #[tokio::test]
