@@ -223,6 +223,8 @@ def empty(namespace):
     if finalised:
         gc.collect()
     namespace.clear()
+    # Python 3.9 looks the builtins up in a function's globals, and not in the function.
+    namespace["__builtins__"] = builtins
     if finalised:
         gc.collect()
 

@@ -41,6 +41,9 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
         let name = python.file_name().unwrap_or_default();
         name.to_string_lossy().starts_with("python")
     };
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
     let Some(python) = python.filter(named) else {
         tracing::warn!("scripts can't be isolated: sys.executable is no Python interpreter");
         return Ok(None);

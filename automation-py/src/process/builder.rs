@@ -16,6 +16,10 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// What is set when an executor is built.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "there is nothing to set elsewhere")
+)]
 pub(super) struct Settings {
     pub(super) python: Option<PathBuf>,
     pub(super) import_path: Option<Vec<PathBuf>>,
@@ -79,7 +83,7 @@ impl ProcessExecutorBuilder {
     /// Builds the executor. No process is started before the first run or inspection.
     ///
     /// # Errors
-    /// [`ExecutorError::Start`] where there are no threads for it, and on systems other than Linux.
+    /// [`ExecutorError::Start`] on systems other than Linux.
     pub fn build(self) -> Result<ProcessExecutor, ExecutorError> {
         ProcessExecutor::start(self.settings)
     }

@@ -12,8 +12,8 @@ use super::tree::Process;
 const INTERRUPT: Signal = Signal::POWER;
 /// Time from one interruption to the next: a script that catches the first meets another.
 const REPEAT: Duration = Duration::from_millis(50);
-/// Time for the kernel to end what was killed.
-const KILL_MAX: Duration = Duration::from_secs(1);
+/// Time for the kernel to end what was killed: hundreds of processes on a busy machine take a while.
+const KILL_MAX: Duration = Duration::from_secs(10);
 
 /// The steps, and where they stand.
 #[derive(Debug)]

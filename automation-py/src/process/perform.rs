@@ -50,6 +50,7 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
         // It is gone, and the warden says how.
         tracing::debug!("a child was gone before it had its order");
     }
+    pool.zygotes.prepare();
     let end = watch.until_end();
     watch.outcome(end)
 }

@@ -204,3 +204,106 @@ fn killed(signal: i64, limits: &RunLimits, near_memory_limit: bool) -> Verdict {
         _ => Verdict::failed(Reason::ExitCode, message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use automation_core::Reason;
+    use automation_core::executor::{Ending, Failure, RunLimits};
+    use automation_core::script::{Entry, Metadata};
+    use serde_json::{Value, json};
+
+    use super::{Cut, End, cut_ending, verdict};
+
+    fn limits() -> RunLimits {
+        let mut limits = RunLimits::of(&Metadata::default());
+        limits.timeout = Duration::from_millis(1500);
+        limits.memory_bytes = 64 << 20;
+        limits.cpu = Some(Duration::from_secs(2));
+        limits
+    }
+
+    fn ending(end: End, told: &Value, near: bool) -> Ending {
+        verdict(end, Some(told), Entry::Plain, &limits(), near).ending
+    }
+
+    fn failed(reason: Reason, message: &str) -> Ending {
+        Ending::Failed(Failure::new(reason, message))
+    }
+
+    #[test]
+    fn words_count_only_when_the_process_ended_as_they_say() {
+        let told = json!({ "exit": 0 });
+        assert_eq!(ending(End::Code(0), &told, false), Ending::Completed);
+        let exited = failed(Reason::ExitCode, "exit code 4");
+        assert_eq!(ending(End::Code(4), &told, false), exited);
+        let raised = json!({ "exit": 1, "exception": "ValueError: x", "out_of_memory": false });
+        let expected = failed(Reason::Exception, "ValueError: x");
+        assert_eq!(ending(End::Code(1), &raised, false), expected);
+        let killed = failed(Reason::ExitCode, "killed by signal 11 (SIGSEGV)");
+        assert_eq!(ending(End::Code(-11), &raised, false), killed);
+        let unknown = failed(Reason::ExitCode, "killed by signal 40");
+        assert_eq!(ending(End::Code(-40), &raised, false), unknown);
+    }
+
+    #[test]
+    fn limits_are_named_with_what_they_allow() {
+        let none = json!({});
+        for (end, near, reason, message) in [
+            (
+                -24,
+                false,
+                Reason::CpuLimit,
+                "used more than 2 s of processor time: killed by signal 24 (SIGXCPU)",
+            ),
+            (
+                -6,
+                true,
+                Reason::MemoryLimit,
+                "used more than 64 MiB of memory: killed by signal 6 (SIGABRT)",
+            ),
+        ] {
+            assert_eq!(ending(End::Code(end), &none, near), failed(reason, message));
+        }
+        let told = json!({ "exit": 1, "exception": "MemoryError", "out_of_memory": true });
+        let expected = failed(
+            Reason::MemoryLimit,
+            "MemoryError: it may use 64 MiB of memory",
+        );
+        assert_eq!(ending(End::Code(1), &told, false), expected);
+    }
+
+    #[test]
+    fn a_result_is_under_the_one_profile() {
+        let told = |text: &str| json!({ "exit": 0, "returned": text });
+        let read = verdict(
+            End::Code(0),
+            Some(&told("[1, null]")),
+            Entry::Run,
+            &limits(),
+            false,
+        );
+        assert_eq!(
+            (read.ending, read.returned),
+            (Ending::Completed, Some(json!([1, null])))
+        );
+        let refused = failed(Reason::InvalidOutput, "the result at /a: character U+0000");
+        assert_eq!(
+            ending(End::Code(0), &told("{\"a\": \"\\u0000\"}"), false),
+            refused
+        );
+    }
+
+    #[test]
+    fn what_cut_a_run_short_decides() {
+        let ending = |cut, still_running| cut_ending(cut, &limits(), still_running);
+        let timed_out = failed(Reason::Timeout, "timed out after 1.5 s");
+        assert_eq!(ending(Cut::TimedOut, false), timed_out);
+        assert_eq!(ending(Cut::Cancelled, false), Ending::Cancelled);
+        let Ending::Failed(failure) = ending(Cut::Cancelled, true) else {
+            panic!("it still runs")
+        };
+        assert_eq!(failure.reason, Reason::CancelledByRequest);
+    }
+}

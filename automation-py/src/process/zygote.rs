@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::builder::Settings;
 use super::tree::Process;
-use super::wire::{self, Inbox};
+use super::wire::{self, Inbox, Received};
 use crate::interpreter::default_python;
 
 /// What the interpreter executes: everything else comes through the socket, and nothing is written to a disk.
@@ -121,8 +121,8 @@ impl Zygote {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Forks. `None` when the zygote is gone.
-    fn fork(&self) -> Result<Option<Child>, ExecutorError> {
+    /// Asks for a child. `None` when the zygote is gone.
+    fn order(&self) -> Result<Option<Wires>, ExecutorError> {
         let (stdout, stdout_theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(no_descriptor)?;
         let (stderr, stderr_theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(no_descriptor)?;
         for ours in [&stdout, &stderr] {
@@ -132,32 +132,39 @@ impl Zygote {
         let (warden, warden_theirs) = wire::pair().map_err(no_descriptor)?;
         let theirs = [stdout_theirs, stderr_theirs, control_theirs, warden_theirs];
         let handed_over = theirs.each_ref().map(AsFd::as_fd);
-        if wire::send_descriptors(&self.socket, &handed_over).is_err() {
-            return Ok(None);
-        }
-        drop(theirs);
-        let Some(answer) = Inbox::default().wait(&warden, START_MAX) else {
-            return Ok(None);
-        };
-        let pid = answer["pid"]
-            .as_i64()
-            .and_then(|pid| i32::try_from(pid).ok());
-        let process = pid.and_then(Process::find).ok_or_else(|| {
-            let cause = answer["error"].as_str().unwrap_or("it ended at once");
-            ExecutorError::Unavailable {
-                detail: format!("no process for a run: {cause}"),
-            }
-        })?;
-        let wires = Wires {
+        let sent = wire::send_descriptors(&self.socket, &handed_over);
+        Ok(sent.ok().map(|()| Wires {
             stdout,
             stderr,
             control,
             warden,
+        }))
+    }
+}
+
+impl Wires {
+    /// Waits for the child. `None` when it or the zygote is gone.
+    fn child(self) -> Result<Option<Child>, ExecutorError> {
+        let mut inbox = Inbox::default();
+        let Some(answer) = inbox.wait(&self.warden, START_MAX) else {
+            return Ok(None);
         };
-        Ok(Some(Child {
-            wires,
-            process,
+        if let Some(cause) = answer["error"].as_str() {
+            return Err(ExecutorError::Unavailable {
+                detail: format!("no process for a run: {cause}"),
+            });
+        }
+        // One that was asked for before may have ended meanwhile.
+        if !matches!(inbox.receive(&self.warden), Received::Nothing) {
+            return Ok(None);
+        }
+        let pid = answer["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok());
+        Ok(pid.and_then(Process::find).map(|process| Child {
             inherited: process.resident(),
+            process,
+            wires: self,
         }))
     }
 }
@@ -229,6 +236,8 @@ pub(super) struct Zygotes {
     /// Held while one is started, so that nobody starts another meanwhile.
     starting: Mutex<()>,
     state: Mutex<State>,
+    /// A child that waits for the next run, and its zygote.
+    spare: Mutex<Option<(Weak<Zygote>, Wires)>>,
 }
 
 #[derive(Default)]
@@ -268,6 +277,7 @@ impl Zygotes {
             settings,
             starting: Mutex::default(),
             state: Mutex::default(),
+            spare: Mutex::default(),
         }
     }
 
@@ -275,11 +285,34 @@ impl Zygotes {
     pub(super) fn fork(&self) -> Result<Child, ExecutorError> {
         loop {
             let zygote = self.get()?;
-            match zygote.fork()? {
+            if let Some(spare) = self.take_spare(&zygote)
+                && let Some(child) = spare.child()?
+            {
+                return Ok(child);
+            }
+            let ordered = zygote.order()?.map(Wires::child).transpose()?;
+            match ordered.flatten() {
                 Some(child) => return Ok(child),
                 None => self.replace(&zygote),
             }
         }
+    }
+
+    /// Asks for a child ahead of the next run, which then need not wait for the fork.
+    pub(super) fn prepare(&self) {
+        let mut spare = self.spare.lock();
+        let zygote = self.state.lock().alive().map(Arc::clone);
+        if spare.is_none()
+            && let Some(zygote) = zygote
+            && let Ok(Some(wires)) = zygote.order()
+        {
+            *spare = Some((Arc::downgrade(&zygote), wires));
+        }
+    }
+
+    fn take_spare(&self, zygote: &Arc<Zygote>) -> Option<Wires> {
+        let (of, wires) = self.spare.lock().take()?;
+        std::ptr::eq(of.as_ptr(), Arc::as_ptr(zygote)).then_some(wires)
     }
 
     fn get(&self) -> Result<Arc<Zygote>, ExecutorError> {
@@ -304,6 +337,7 @@ impl Zygotes {
 
     /// Ends the zygote.
     pub(super) fn close(&self) {
+        *self.spare.lock() = None;
         self.state.lock().current = None;
     }
 

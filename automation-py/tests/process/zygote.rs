@@ -25,7 +25,7 @@ fn descriptors() -> usize {
 async fn runs_leave_nothing(runs: usize) {
     let executor = Arc::new(executor());
     let zygote = zygote(&executor).await;
-    let (fds, zygote_fds) = (descriptors(), crate::descriptors_of(zygote));
+    let fds = descriptors();
     let callers: Vec<_> = (0..8)
         .map(|caller| {
             let executor = Arc::clone(&executor);
@@ -53,16 +53,20 @@ async fn runs_leave_nothing(runs: usize) {
     for caller in callers {
         caller.await.unwrap();
     }
+    // One child is kept ahead of the next run.
     let begin = Instant::now();
-    while !children(zygote).is_empty() && begin.elapsed() < Duration::from_secs(5) {
+    while children(zygote).len() > 1 && begin.elapsed() < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(
-        children(zygote),
-        Vec::<u32>::new(),
-        "children or zombies are left"
-    );
-    assert_eq!(crate::descriptors_of(zygote), zygote_fds);
+    let left = children(zygote);
+    assert!(left.len() <= 1, "children are left: {left:?}");
+    let is_zombie = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| stat.contains(") Z "))
+    };
+    assert!(!left.iter().any(is_zombie), "a zombie is left");
+    let zygote_fds = crate::descriptors_of(zygote);
+    assert!(zygote_fds < 12, "{zygote_fds} descriptors of the zygote");
     // Other tests open some meanwhile; a leak would be one a run.
     assert!(descriptors() < fds + runs / 4, "{} {fds}", descriptors());
     assert_eq!(executor.health().await.details["restarts"], 0);
