@@ -18,7 +18,7 @@ import sys
 import threading
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from . import _context, _process, _report, _result, _wire
+from . import _context, _effects, _process, _report, _result, _wire
 
 # Where the control socket is, out of the way of scripts that close descriptors by number.
 CONTROL_MIN = 500
@@ -96,6 +96,8 @@ def run(control, order):
     sys.modules["automation"] = _context.package(context)
     module = create_module(order)
     process = os.getpid()
+    effects = _effects.Effects(context._effect, order["deny"], order["limits"]["children_max"])
+    effects.install()
     ended = execute(control, order, module, context)
     for step in (threading._shutdown, atexit._run_exitfuncs, lambda: empty(vars(module)), flush):
         attempt(step)
@@ -104,7 +106,7 @@ def run(control, order):
         if interrupted:
             _process.kill_descendants(process)
         try:
-            _wire.send(control, ended)
+            _wire.send(control, {**ended, "children": effects.children})
         except OSError:
             # The script closed the socket: the exit code says what it can.
             pass

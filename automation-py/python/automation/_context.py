@@ -23,7 +23,8 @@ class Context:
 
     def __init__(self, wire, order):
         self._wire, self._process = wire, os.getpid()
-        self._lock, self._asked = threading.Lock(), 0
+        # What is deleted while it is held may tell something as well.
+        self._lock, self._asked = threading.RLock(), 0
         self._deadline = order["deadline"]
         self.parameters = order["parameters"]
         self.ticket = order["ticket"]
@@ -62,6 +63,9 @@ class Context:
         if "error" in answer:
             raise ERRORS[answer["error"]](answer["message"])
         return answer["secret"]
+
+    def _effect(self, effect, target, denied):
+        self._tell({"tell": "effect", "effect": effect, "target": sendable(target), "denied": denied})
 
     def __repr__(self):
         return f"<automation context of run {self.execution_id}>"

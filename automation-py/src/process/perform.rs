@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use automation_core::executor::{Invocation, Outcome, RunEvent};
 use automation_core::script::Entry;
-use automation_core::{ResourceUsage, limits};
+use automation_core::{Effect, ResourceUsage, limits};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -77,10 +77,12 @@ fn order(invocation: &Invocation, code: Option<&str>, dry_run: bool) -> Value {
         "ticket": invocation.ticket,
         "classification": invocation.classification,
         "dry_run": dry_run,
+        "deny": script.metadata().deny,
         "deadline": now + limits.timeout.as_secs_f64(),
         "limits": {
             "cpu_seconds": limits.cpu.map(|cpu| cpu.as_secs_f64()),
             "memory_bytes": limits.memory_bytes,
+            "children_max": limits.children_max,
         },
         "json": {
             "depth": limits::JSON_DEPTH_MAX,
@@ -282,6 +284,15 @@ impl<'a> Watch<'a> {
                 fraction: message["fraction"].as_f64().unwrap_or_default(),
                 text: text("text"),
             }),
+            Some("effect") => {
+                if let Some(effect) = Effect::from_word(&text("effect")) {
+                    self.answers.tell(RunEvent::Effect {
+                        effect,
+                        target: text("target"),
+                        denied: message["denied"] == true,
+                    });
+                }
+            }
             _ => self.told = Some(message.take()),
         }
     }
@@ -311,7 +322,12 @@ impl<'a> Watch<'a> {
         self.answers.finish(HEAR_MAX)?;
         let still_running = end == End::StillRuns;
         let limits = &self.job.invocation.limits;
-        let usage = usage(self.ended.as_ref(), self.peak, self.inherited);
+        let mut usage = usage(self.ended.as_ref(), self.peak, self.inherited);
+        let children = self
+            .told
+            .as_ref()
+            .and_then(|told| told["children"].as_u64());
+        usage.children = children.and_then(|children| u32::try_from(children).ok());
         let verdict = match self.cut {
             Some((cut, _)) => Verdict::new(cut_ending(cut, limits, still_running)),
             None => {

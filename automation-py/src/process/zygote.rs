@@ -22,7 +22,7 @@ use crate::interpreter::default_python;
 /// What the interpreter executes: everything else comes through the socket, and nothing is written to a disk.
 const BOOT: &str = include_str!("boot.py");
 /// The modules of the zygote, in the order in which they import each other.
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 8] = [
     (
         "_report",
         include_str!("../../python/automation/_report.py"),
@@ -39,6 +39,10 @@ const MODULES: [(&str, &str); 7] = [
     (
         "_context",
         include_str!("../../python/automation/_context.py"),
+    ),
+    (
+        "_effects",
+        include_str!("../../python/automation/_effects.py"),
     ),
     ("_child", include_str!("../../python/automation/_child.py")),
     (
