@@ -510,7 +510,10 @@ impl From<Validation> for ValidationDto {
     fn from(validation: Validation) -> Self {
         Self {
             valid: validation.is_valid(),
-            script: validation.script.as_deref().map(ScriptDto::from),
+            script: validation
+                .script
+                .as_deref()
+                .map(|script| ScriptDto::new(script, &[])),
             name: validation.name,
             diagnostics: validation.diagnostics,
         }
@@ -525,12 +528,15 @@ pub(crate) struct PythonDto {
     workers: usize,
     busy: usize,
     quarantined_threads: usize,
+    /// What runs scripts in processes of their own, where there is such an executor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isolated: Option<ExecutorHealth>,
     #[serde(flatten)]
     details: Map<String, Value>,
 }
 
-impl From<ExecutorHealth> for PythonDto {
-    fn from(health: ExecutorHealth) -> Self {
+impl PythonDto {
+    pub(crate) fn new(health: ExecutorHealth, isolated: Option<ExecutorHealth>) -> Self {
         let mut details = health.details;
         for taken in [
             "available",
@@ -538,6 +544,7 @@ impl From<ExecutorHealth> for PythonDto {
             "workers",
             "busy",
             "quarantined_threads",
+            "isolated",
         ] {
             details.remove(taken);
         }
@@ -547,6 +554,7 @@ impl From<ExecutorHealth> for PythonDto {
             workers: health.workers,
             busy: health.busy,
             quarantined_threads: health.quarantined_threads,
+            isolated,
             details,
         }
     }

@@ -5,16 +5,11 @@ import _thread
 import atexit
 import builtins
 import importlib.metadata
-import io
-import linecache
 import os
 import sys
 import threading
-import traceback
 import weakref
 from types import ModuleType
-
-OWN_FILE = __file__
 
 
 class ModuleKind(type):
@@ -274,60 +269,6 @@ def forget_event_loop():
     if events is not None:
         events._set_running_loop(None)
         sys.set_asyncgen_hooks(None, None)
-
-
-def remember_source(path, source):
-    """Lets tracebacks show the lines that ran, whatever is in the file now."""
-    lines = io.StringIO(source, newline=None).readlines()
-    linecache.cache[path] = (len(source), None, lines, path)
-
-
-def shown(error):
-    """Returns a traceback as the interpreter writes it, without frames of ours."""
-    rendered = traceback.TracebackException(type(error), error, error.__traceback__)
-    drop_own_frames(rendered)
-    if isinstance(error, SyntaxError) and not rendered.stack:
-        return "".join(rendered.format_exception_only())
-    return "".join(rendered.format())
-
-
-def drop_own_frames(rendered):
-    parts = [rendered]
-    while parts:
-        part = parts.pop()
-        if part is not None:
-            part.stack[:] = [frame for frame in part.stack if frame.filename != OWN_FILE]
-            parts += [part.__cause__, part.__context__]
-            parts += getattr(part, "exceptions", None) or ()
-
-
-def sentence(error):
-    """Returns an exception's type and message, as the last line of its traceback has them."""
-    kind = type(error)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__", "__automation__"):
-        name = f"{kind.__module__}.{name}"
-    try:
-        text = str(error)
-    except Exception:
-        text = "<exception str() failed>"
-    whole = f"{name}: {text}" if text else name
-    return whole.encode("utf-8", "backslashreplace").decode()
-
-
-def report(error, path, source):
-    """Shows an uncaught exception on the run's standard error. Returns it as a sentence."""
-    remember_source(path, source)
-    hook = sys.excepthook
-    if hook is not sys.__excepthook__:
-        try:
-            hook(type(error), error, error.__traceback__)
-            return sentence(error)
-        except Exception as failure:
-            sys.stderr.write("Error in sys.excepthook:\n" + shown(failure))
-            sys.stderr.write("\nOriginal exception was:\n")
-    sys.stderr.write(shown(error))
-    return sentence(error)
 
 
 def absent(requirements):

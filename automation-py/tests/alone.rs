@@ -13,8 +13,17 @@ use std::time::{Duration, Instant};
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, Executor};
+use automation_py::PythonExecutor as Tested;
 
-use self::support::{Case, executor, failure};
+use self::support::{Case, failure};
+
+fn executor() -> Tested {
+    let builder = Tested::builder();
+    builder
+        .grace(std::time::Duration::from_millis(300))
+        .build()
+        .unwrap()
+}
 
 /// Returns how often the threads with this name gave the processor up by themselves.
 fn sleeps(name: &str) -> u64 {

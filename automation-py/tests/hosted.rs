@@ -11,10 +11,19 @@
 mod support;
 
 use automation_core::executor::Ending;
+use automation_py::PythonExecutor as Tested;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use self::support::{Case, executor};
+use self::support::Case;
+
+fn executor() -> Tested {
+    let builder = Tested::builder();
+    builder
+        .grace(std::time::Duration::from_millis(300))
+        .build()
+        .unwrap()
+}
 
 const BEFORE: &std::ffi::CStr = cr#"
 import gc, json, logging, os, random, sys, threading, types, warnings

@@ -2,14 +2,15 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
 use automation_core::{
-    Automation, AutomationBuilder, MemoryStorage, ScriptRegistry, SqliteStorage,
+    Automation, AutomationBuilder, Executor, MemoryStorage, ScriptRegistry, SqliteStorage,
 };
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
-use automation_py::PythonExecutor;
+use automation_py::{ProcessExecutor, PythonExecutor};
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
@@ -126,11 +127,19 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
             .build()
             .map_err(|error| format!("PYTHON_PATH is not set: {error}"))?,
     };
+    let executor: Arc<dyn Executor> = Arc::new(executor);
     let builder = builder
         .scripts(scripts)
-        .executor(executor)
+        .shared_executor(Arc::clone(&executor))
         .secrets(secrets)
         .lease(config.lease);
+    let builder = match isolated(config, executor) {
+        Ok(isolated) => builder.isolated_executor(isolated),
+        Err(error) => {
+            tracing::warn!(%error, "scripts can't be isolated, those that ask for it are refused");
+            builder
+        }
+    };
     builder.build().map_err(|error| error.to_string())
 }
 
@@ -146,6 +155,16 @@ async fn open_storage(
         .open()
         .await;
     Ok(builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?))
+}
+
+/// Returns what runs scripts in processes of their own. It starts none before it is needed.
+fn isolated(config: &Config, inspector: Arc<dyn Executor>) -> Result<ProcessExecutor, String> {
+    let builder = ProcessExecutor::builder().inspector(inspector);
+    let builder = match &config.python {
+        Some(python) => builder.python(python),
+        None => builder,
+    };
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// Tells whoever starts the server what it serves and on what; nobody has to listen.

@@ -1,8 +1,4 @@
 //! A server whose threads are in scripts that nothing can stop: it goes on answering, and ends for its supervisor.
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy knows only the functions that are marked as tests"
-)]
 
 mod support;
 

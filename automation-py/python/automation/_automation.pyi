@@ -40,6 +40,7 @@ class Automation:
         workers: int | None = None,
         executions_max: int | None = None,
         queue_max: int | None = None,
+        isolated: bool = True,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
 
@@ -52,6 +53,9 @@ class Automation:
             workers: Scripts that run at once.
             executions_max: Runs that may be dispatched at once.
             queue_max: Accepted runs that may wait; the next one is refused.
+            isolated: Whether there is an executor for scripts that say `isolation = "process"`. It runs them on
+                `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
+                it, and where `sys.executable` is no Python interpreter, such scripts are refused.
 
         Raises:
             InvalidRequestError: A setting can't be used, or the folder can't be read.

@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 
 pub use self::builder::PythonExecutorBuilder;
 use self::crash::CrashFile;
+pub(crate) use self::perform::panicked;
 use self::pool::Pool;
 use self::pulse::Pulse;
 use crate::interpreter::Interpreter;

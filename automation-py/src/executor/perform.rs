@@ -375,7 +375,7 @@ fn stop_tracing(py: Python<'_>, glue: &Glue) {
 }
 
 /// Returns the error of a run during which we panicked.
-pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> ExecutorError {
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> ExecutorError {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -42,5 +42,5 @@ with threading.Lock():
 
 def check_soundness():
     """Raises what is wrong."""
-    code = compile(SOUNDNESS_SCRIPT, OWN_FILE, "exec", dont_inherit=True)
+    code = compile(SOUNDNESS_SCRIPT, __file__, "exec", dont_inherit=True)
     exec(code, {"__name__": "__soundness__", "__builtins__": __builtins__})

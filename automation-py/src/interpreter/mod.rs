@@ -160,7 +160,7 @@ fn embed(python: Option<&Path>) -> Result<Interpreter, ExecutorError> {
 }
 
 /// Returns the interpreter that this crate was built with if it is here, else whatever `python3` is.
-fn default_python() -> PathBuf {
+pub(crate) fn default_python() -> PathBuf {
     option_env!("AUTOMATION_BUILD_PYTHON")
         .map(PathBuf::from)
         .filter(|path| path.exists())

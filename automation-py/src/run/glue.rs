@@ -13,7 +13,8 @@ use super::{environ, folder, guard, hooks, main_module, purity, streams, sys_vie
 const FILE: &str = "<automation>";
 
 /// The parts of the glue, executed one after another in one namespace.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
+    include_str!("../../python/automation/_report.py"),
     include_str!("../glue.py"),
     include_str!("../glue/folder.py"),
     include_str!("../glue/settings.py"),

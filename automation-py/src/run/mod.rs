@@ -51,7 +51,7 @@ pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
 use self::phase::Phase;
-use self::progress::ProgressLines;
+pub(crate) use self::progress::ProgressLines;
 use self::purity::Purity;
 pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
@@ -329,7 +329,7 @@ impl Reply {
 }
 
 /// Returns `[path, parameters]`, and the ticket where the script asks for it.
-fn argv(invocation: &Invocation) -> Vec<String> {
+pub(crate) fn argv(invocation: &Invocation) -> Vec<String> {
     let path = invocation.script.path().to_string_lossy().into_owned();
     let parameters = serde_json::to_string(&invocation.parameters);
     let mut argv = vec![path, written(parameters)];

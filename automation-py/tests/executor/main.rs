@@ -25,6 +25,19 @@ mod purity_folder;
 mod run_cmd;
 mod run_entry;
 mod scheduling;
+mod shared_interpreter;
 mod signature;
 mod streams;
 mod threads;
+
+use std::time::Duration;
+
+use automation_py::PythonExecutor as Tested;
+
+/// Returns an executor that gives up soon.
+fn executor() -> Tested {
+    Tested::builder()
+        .grace(Duration::from_millis(300))
+        .build()
+        .unwrap()
+}

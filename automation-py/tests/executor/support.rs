@@ -9,7 +9,6 @@ use automation_core::executor::{
 use automation_core::secret::{Secret, SecretError};
 use automation_core::storage::StorageError;
 use automation_core::{ExecutionId, Reason, Script};
-use automation_py::PythonExecutor;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -117,7 +116,7 @@ impl Case {
         self
     }
 
-    pub(crate) async fn run(self, executor: &PythonExecutor) -> Outcome {
+    pub(crate) async fn run(self, executor: &Tested) -> Outcome {
         executor
             .execute(self.invocation, self.cancel)
             .await
@@ -125,13 +124,8 @@ impl Case {
     }
 }
 
-/// Returns an executor that gives up soon.
-pub(crate) fn executor() -> PythonExecutor {
-    PythonExecutor::builder()
-        .grace(Duration::from_millis(300))
-        .build()
-        .unwrap()
-}
+// What a suite is about: each suite's root says it.
+pub(crate) use crate::{Tested, executor};
 
 /// Runs a source with an executor of its own.
 pub(crate) async fn run(source: &str) -> Outcome {

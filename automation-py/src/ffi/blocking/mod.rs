@@ -38,7 +38,6 @@ mod waits;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod present {
-    use std::time::Duration;
 
     use pyo3::prelude::*;
     use pyo3::types::PyType;
