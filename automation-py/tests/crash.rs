@@ -9,6 +9,8 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the executor's tests")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -18,6 +20,7 @@ use automation_core::Executor;
 use automation_core::executor::Ending;
 use automation_py::PythonExecutor;
 
+use self::tested::{Tested, executor};
 use crate::support::Case;
 
 const FILE: &str = "AUTOMATION_TEST_CRASH_FILE";

@@ -12,15 +12,18 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the executor's tests")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use automation_core::executor::Ending;
 use automation_py::PythonExecutor;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
+use self::tested::{Tested, executor};
 use crate::support::Case;
 
 /// Returns the one executor, once no other test has it.
-async fn executor() -> MappedMutexGuard<'static, PythonExecutor> {
+async fn shared() -> MappedMutexGuard<'static, PythonExecutor> {
     static EXECUTOR: Mutex<Option<PythonExecutor>> = Mutex::const_new(None);
     let mut executor = EXECUTOR.lock().await;
     if executor.is_none() {
@@ -32,7 +35,7 @@ async fn executor() -> MappedMutexGuard<'static, PythonExecutor> {
 }
 
 async fn stdout(source: &str) -> String {
-    let outcome = Case::new(source).run(&*executor().await).await;
+    let outcome = Case::new(source).run(&*shared().await).await;
     assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
     outcome.output.stdout.text
 }
@@ -40,7 +43,7 @@ async fn stdout(source: &str) -> String {
 /// In a copy of the process everything is real, and no copy comes back as a second host.
 #[tokio::test]
 async fn a_copy_of_the_process_is_a_process_of_its_own() {
-    let executor = executor().await;
+    let executor = shared().await;
     for (source, expected) in [
         ("if not child:\n    os._exit(5)", "5"),
         (
@@ -126,7 +129,7 @@ async fn copies_of_the_process_write_into_their_run() {
         );
         std::fs::write(&path, &source).unwrap();
         let outcome = Case::at(path.to_str().unwrap(), &source)
-            .run(&*executor().await)
+            .run(&*shared().await)
             .await;
         assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
         let stdout = &outcome.output.stdout.text;
@@ -171,7 +174,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 #[tokio::test]
 async fn children_by_way_of_a_copy_write_into_their_run() {
-    let executor = executor().await;
+    let executor = shared().await;
     for child in [
         "subprocess.run(command, shell=True, preexec_fn=lambda: None)",
         "os.spawnlp(os.P_WAIT, 'sh', 'sh', '-c', command)",
@@ -198,7 +201,7 @@ async fn children_by_way_of_a_copy_write_into_their_run() {
 async fn a_run_makes_no_more_copies_than_it_may() {
     let source = "# /// script\n# [tool.automation]\n# children_max = 2\n# ///\nimport os\n\
                   for _ in range(3):\n    os.waitpid(os.fork() or os._exit(0), 0)\n    print('one')\n";
-    let outcome = Case::new(source).run(&*executor().await).await;
+    let outcome = Case::new(source).run(&*shared().await).await;
     assert_eq!(outcome.output.stdout.text, "one\none\n", "{outcome:?}");
     assert!(
         outcome.output.stderr.text.contains("children_max = 2"),

@@ -9,6 +9,8 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the suite of the embedded case")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use self::support::{Case, failure};
+use self::tested::{Tested, executor};
 
 /// The host uses the first signal that we would take, traces, and waits while runs are cut short.
 const BEFORE: &std::ffi::CStr = cr#"

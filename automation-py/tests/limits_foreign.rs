@@ -9,11 +9,14 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the suite of the embedded case")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use automation_core::executor::{Ending, Executor};
 use pyo3::prelude::*;
 
-use self::support::{Case, executor};
+use self::support::Case;
+use self::tested::{Tested, executor};
 
 #[tokio::test]
 async fn another_allocator_stays_and_health_says_that_memory_is_not_counted() {

@@ -9,13 +9,16 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the suite of the embedded case")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, Executor};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use self::support::{Case, executor, failure};
+use self::support::{Case, failure};
+use self::tested::{Tested, executor};
 
 const BEFORE: &std::ffi::CStr = cr"
 import threading
@@ -60,8 +63,10 @@ async fn a_hosts_memory_is_its_own() {
         case.invocation.limits.memory_bytes = 32 << 20;
         case.run(&executor)
     };
-    let outcome =
-        limited("import threading\nthreading.kept = [bytes(10_000) for n in range(100)]").await;
+    let outcome = limited(
+        "import copyreg\ncopyreg.dispatch_table['kept'] = [bytes(10_000) for n in range(100)]",
+    )
+    .await;
     assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
     let outcome = limited("x = []\nwhile True: x.append(bytes(100_000))").await;
     assert_eq!(failure(&outcome).0, Reason::MemoryLimit);
@@ -69,8 +74,12 @@ async fn a_hosts_memory_is_its_own() {
     Python::attach(|py| {
         let namespace = namespace.bind(py);
         py.run(AFTER, Some(namespace), None).unwrap();
-        py.run(c"del threading.kept", Some(namespace), None)
-            .unwrap();
+        py.run(
+            c"import copyreg; del copyreg.dispatch_table['kept']",
+            Some(namespace),
+            None,
+        )
+        .unwrap();
     });
     let outcome = limited("print(len(bytes(31 * 2**20)))").await;
     assert_eq!(outcome.output.stdout.text, "32505856\n", "{outcome:?}");

@@ -9,11 +9,14 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the suite of the embedded case")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use automation_core::Reason;
 use automation_core::executor::{CancelToken, Executor, ExecutorError};
 
-use self::support::{Case, executor, failure};
+use self::support::{Case, failure};
+use self::tested::{Tested, executor};
 
 #[tokio::test]
 async fn a_broken_interpreter_takes_no_further_run() {

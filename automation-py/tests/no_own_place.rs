@@ -11,10 +11,13 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the executor's tests")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use automation_core::Executor;
 use automation_py::PythonExecutor;
 
+use self::tested::{Tested, executor};
 use crate::support::{Case, failure};
 
 /// Makes `unshare` fail with EPERM on this thread and those that it starts.

@@ -9,10 +9,13 @@
 #[path = "executor/support.rs"]
 #[expect(dead_code, reason = "shared with the executor's tests")]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use automation_core::executor::Ending;
 
-use crate::support::{Case, executor};
+use self::tested::{Tested, executor};
+use crate::support::Case;
 
 /// Deep recursion through C code and through Python, as deep as a script may ask for.
 const RECURSIONS: &[&str] = &[

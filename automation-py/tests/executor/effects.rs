@@ -12,7 +12,7 @@ async fn effects(metadata: &str, source: &str) -> (Vec<String>, Outcome) {
     let case = Case::new(&format!("{head}{source}"));
     let host = std::sync::Arc::clone(&case.host);
     let outcome = case.run(&executor()).await;
-    let events = host.events.lock();
+    let events = host.effects.lock();
     let told = events.iter().filter_map(|event| match event {
         RunEvent::Effect {
             effect,

@@ -7,6 +7,7 @@
 )]
 
 mod support;
+mod tested;
 
 mod bombs;
 mod concurrency;
@@ -30,14 +31,4 @@ mod signature;
 mod streams;
 mod threads;
 
-use std::time::Duration;
-
-use automation_py::PythonExecutor as Tested;
-
-/// Returns an executor that gives up soon.
-fn executor() -> Tested {
-    Tested::builder()
-        .grace(Duration::from_millis(300))
-        .build()
-        .unwrap()
-}
+use self::tested::{Tested, executor};

@@ -18,6 +18,8 @@ use uuid::Uuid;
 pub(crate) struct Recorder {
     pub(crate) started: Mutex<Option<Instant>>,
     pub(crate) events: Mutex<Vec<RunEvent>>,
+    /// What the script did to the world; most scripts of the tests do something.
+    pub(crate) effects: Mutex<Vec<RunEvent>>,
     pub(crate) dry_run: bool,
 }
 
@@ -28,7 +30,10 @@ impl RunHost for Recorder {
     }
 
     fn emit(&self, event: RunEvent) {
-        self.events.lock().push(event);
+        match event {
+            RunEvent::Effect { .. } => self.effects.lock().push(event),
+            other => self.events.lock().push(other),
+        }
     }
 
     fn secret(&self, name: &str) -> Result<Secret, SecretError> {

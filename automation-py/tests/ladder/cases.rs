@@ -95,7 +95,6 @@ pub(crate) const ROWS: &[Row] = &[
     row(End::Wait, "a pipe as a file, `readline`", "import os\nr, w = os.pipe()\nopen(r).readline()\n"),
     row(End::Wait, "`open` of a named pipe", "import os, tempfile\nd = tempfile.TemporaryDirectory()\np = os.path.join(d.name, 'p')\nos.mkfifo(p)\nopen(p)\n"),
     row(End::Wait, "`fcntl.flock` that another holds", "import fcntl, tempfile\na = tempfile.NamedTemporaryFile()\nb = open(a.name)\nfcntl.flock(a, fcntl.LOCK_EX)\nfcntl.flock(b, fcntl.LOCK_EX)\n"),
-    row(End::Wait, "`signal.sigwait`", "import signal\nsignal.sigwait([signal.SIGUSR2])\n"),
     row(End::Wait, "`asyncio.sleep`", "import asyncio\nasync def main(): await asyncio.sleep(8)\nasyncio.run(main())\n"),
     row(End::Wait, "`asyncio`, a task that catches its cancellation", "import asyncio\nasync def main():\n while True:\n  try: await asyncio.sleep(8)\n  except asyncio.CancelledError: pass\nasyncio.run(main())\n"),
     row(End::Wait, "`asyncio.to_thread`", "import asyncio, time\nasync def main(): await asyncio.to_thread(time.sleep, 8)\nasyncio.run(main())\n"),
@@ -109,5 +108,5 @@ pub(crate) const ROWS: &[Row] = &[
     row(End::Abandoned, "`sum(range(...))`", "sum(range(2 * 10**8))\n"),
     row(End::Abandoned, "catastrophic regular expression", "import re\nre.match(r'(a+)+$', 'a' * 27 + 'b')\n"),
     row(End::Abandoned, "big integers", "x = 3 ** (10**7)\n"),
-    row(End::Abandoned, "C code without the GIL", "import hashlib\nhashlib.pbkdf2_hmac('sha256', b'x', b'y', 3 * 10**6)\n"),
+    row(End::Abandoned, "C code without the GIL", "import hashlib\nhashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**7)\n"),
 ];

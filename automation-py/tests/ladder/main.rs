@@ -12,6 +12,9 @@ mod rungs;
 #[path = "../executor/support.rs"]
 #[expect(dead_code, reason = "shared with the executor's suite")]
 mod support;
+#[path = "../executor/tested.rs"]
+mod tested;
+use self::tested::{Tested, executor};
 
 /// Held by each test: scripts of others would delay its own, some by keeping the GIL.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -35,11 +35,11 @@ async fn an_import_is_not_charged_to_the_run() {
         "data = bytes(40 * 2**20)\n",
     )
     .unwrap();
-    let path = folder.path().join("script.py");
-    let mut case = Case::at(
-        path.to_str().unwrap(),
-        "import big_helper\nprint(len(big_helper.data))",
+    let source = format!(
+        "import sys\nsys.path.append({:?})\nimport big_helper\nprint(len(big_helper.data))",
+        folder.path()
     );
+    let mut case = Case::new(&source);
     case.invocation.limits.memory_bytes = 16 * MIB;
     let outcome = case.run(&executor()).await;
     assert_eq!(outcome.output.stdout.text, "41943040\n", "{outcome:?}");

@@ -10,6 +10,8 @@
 #[path = "../executor/support.rs"]
 #[expect(dead_code, reason = "shared with the other suites")]
 mod support;
+#[path = "../executor/tested.rs"]
+mod tested;
 
 mod imports;
 mod memory;
@@ -21,6 +23,7 @@ use automation_core::executor::{Executor, Outcome};
 use automation_py::PythonExecutor;
 
 use self::support::Case;
+use self::tested::{Tested, executor};
 
 const MIB: u64 = 1 << 20;
 

@@ -20,6 +20,7 @@ mod run_entry;
 #[path = "../executor/streams.rs"]
 mod streams;
 #[path = "../executor/support.rs"]
+#[expect(dead_code, reason = "shared with the suite of the other executor")]
 mod support;
 #[path = "../executor/threads.rs"]
 mod threads;

@@ -5,7 +5,7 @@ use automation_core::Concern;
 use automation_core::executor::{Ending, RunEvent};
 use automation_py::PythonExecutor;
 
-use crate::{executor, overlapping, run, stdout, undisturbed};
+use crate::{executor_with, overlapping, run, stdout, undisturbed};
 
 /// A change, how it reads, and an expression that is true when it is undone.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -100,11 +100,6 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "sys.getrecursionlimit() != 777",
     ),
     (
-        "import sys; sys.setswitchinterval(0.5)",
-        "sys.setswitchinterval was changed",
-        "sys.getswitchinterval() != 0.5",
-    ),
-    (
         "import socket; socket.setdefaulttimeout(7)",
         "socket.setdefaulttimeout was changed",
         "socket.getdefaulttimeout() is None",
@@ -147,7 +142,7 @@ const IMPORTS: &str = "import csv, enum, gc, json, locale, logging, socket, sys,
 #[tokio::test]
 async fn each_change_of_a_run_that_is_alone_is_told_once_and_undone() {
     let _undisturbed = undisturbed();
-    let executor = executor(1);
+    let executor = executor_with(1);
     stdout(&executor, IMPORTS).await;
     for (change, text, undone) in CHANGES {
         let (outcome, events) = run(&executor, change).await;
@@ -168,7 +163,7 @@ async fn each_change_of_a_run_that_is_alone_is_told_once_and_undone() {
 #[tokio::test]
 async fn what_was_undone_by_the_script_is_no_change() {
     let _undisturbed = undisturbed();
-    let executor = executor(1);
+    let executor = executor_with(1);
     let source = r#"
 import gc, json, socket, sys, logging, locale
 from unittest import mock
@@ -234,7 +229,7 @@ const BENIGN: &[&str] = &[
 #[tokio::test]
 async fn what_scripts_do_all_day_is_no_change() {
     let _undisturbed = undisturbed();
-    let executor = executor(1);
+    let executor = executor_with(1);
     // The second time nothing is imported any more, the third time nothing is new.
     for turn in 0..3 {
         for source in BENIGN {
@@ -254,7 +249,7 @@ async fn what_scripts_do_all_day_is_no_change() {
 async fn a_setting_that_another_run_could_see_is_a_contamination_and_is_undone_when_no_run_is_left()
 {
     let _undisturbed = undisturbed();
-    stdout(&executor(1), IMPORTS).await;
+    stdout(&executor_with(1), IMPORTS).await;
     let changes = CHANGES.iter().filter(|(change, ..)| {
         // Before 3.12 names are looked at in runs that are alone only.
         cfg!(Py_3_12) || change.contains(".set") && !change.contains("__")
@@ -277,7 +272,7 @@ async fn a_setting_that_another_run_could_see_is_a_contamination_and_is_undone_w
             "{change}"
         );
         let source = format!("{IMPORTS}import sys\nsys.stdout.write(str({undone}))");
-        assert_eq!(stdout(&executor(1), &source).await, "True", "{change}");
+        assert_eq!(stdout(&executor_with(1), &source).await, "True", "{change}");
     }
 }
 
@@ -301,7 +296,7 @@ async fn what_another_run_changed_since_is_left_alone() {
     }
     let _ = since;
     let source = "import sys; print(sys.getrecursionlimit())";
-    assert_eq!(stdout(&executor(1), source).await, "1000\n");
+    assert_eq!(stdout(&executor_with(1), source).await, "1000\n");
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@
 #[path = "../executor/support.rs"]
 #[expect(dead_code, reason = "shared with the suite of the executor")]
 mod support;
+#[path = "../executor/tested.rs"]
+mod tested;
 
 mod changes;
 mod views;
@@ -27,6 +29,7 @@ use automation_py::PythonExecutor;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::support::Case;
+use self::tested::{Tested, executor};
 
 /// Keeps every other test of this program waiting.
 fn undisturbed() -> MutexGuard<'static, ()> {
@@ -34,7 +37,7 @@ fn undisturbed() -> MutexGuard<'static, ()> {
     ONE.lock()
 }
 
-fn executor(workers: usize) -> PythonExecutor {
+fn executor_with(workers: usize) -> PythonExecutor {
     PythonExecutor::builder().workers(workers).build().unwrap()
 }
 
@@ -59,7 +62,7 @@ async fn stdout(executor: &PythonExecutor, source: &str) -> String {
 
 /// Runs a script; while it waits after `first`, another one; and then what is left of the first, `rest`.
 async fn overlapping(first: &str, second: &str, rest: &str) -> [Ran; 2] {
-    let executor = executor(2);
+    let executor = executor_with(2);
     let folder = tempfile::tempdir().unwrap();
     let (changed, go_on) = (folder.path().join("changed"), folder.path().join("go_on"));
     let source = format!(

@@ -2,7 +2,7 @@
 
 use automation_core::executor::Ending;
 
-use crate::{Ran, executor, overlapping, run, stdout, undisturbed};
+use crate::{Ran, executor_with, overlapping, run, stdout, undisturbed};
 
 /// A change that a run makes for itself, and what the next one and one at the same time print all the same.
 const VIEWS: &[(&str, &str, &str)] = &[
@@ -81,7 +81,7 @@ fn printed((outcome, events): &Ran) -> &str {
 #[tokio::test]
 async fn the_next_run_on_the_same_worker_begins_as_by_hand() {
     let _undisturbed = undisturbed();
-    let executor = executor(1);
+    let executor = executor_with(1);
     for (change, next, expected) in VIEWS {
         for _ in 0..2 {
             printed(&run(&executor, change).await);
@@ -105,7 +105,7 @@ async fn a_seed_is_the_runs_own() {
     let _undisturbed = undisturbed();
     let seeded = "import random\nrandom.seed(1)\nfrom random import randint\n";
     let numbers = "print([random.random(), randint(0, 99), random.choice('abc'), random.sample(range(9), 3)])";
-    let one = executor(1);
+    let one = executor_with(1);
     let script = format!("{seeded}{numbers}");
     let by_hand = format!(
         "import subprocess, sys\n\
@@ -153,7 +153,7 @@ logging.root.addHandler(memory)
 atexit.register(logging.warning, 'at exit')
 logging.warning('kept')
 "#;
-    let executor = executor(1);
+    let executor = executor_with(1);
     for _ in 0..2 {
         assert_eq!(stdout(&executor, source).await, "kept\nat exit\nclosed\n");
     }
@@ -176,7 +176,7 @@ sys.meta_path.append(Finder)
 types.library_probe = 1
 "#;
     std::fs::write(folder.path().join("library_probe.py"), library).unwrap();
-    let executor = executor(1);
+    let executor = executor_with(1);
     let source = format!(
         "import sys\nsys.path.append({:?})\nimport library_probe, logging, types, warnings\n\
          print(len(library_probe.log.handlers), library_probe.log.level, types.library_probe, \
