@@ -175,4 +175,4 @@ def test_check_says_how_everything_is(helpdesk: Automation) -> None:
     assert (health["ready"], health["accepting"], health["storage_error"]) == (True, True, None)
     assert (health["running"], health["queued"]) == (0, 0)
     assert health["executor"]["version"].startswith("Python 3.")
-    assert health["executor"]["workers"] == 2
+    assert 1 <= health["executor"]["workers"] <= 2
