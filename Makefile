@@ -16,7 +16,7 @@ endif
 VENV := target/venv/bin/python
 NO_MOUNTS = $(shell unshare --mount true 2>/dev/null || echo --no-mounts)
 
-.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture-limits python-test python-module doc bench deps-check
+.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture-limits torture-isolation python-test python-module doc bench deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ rust-test: ## Rust tests, the examples in the documentation among them
 
 torture-limits: setup-test ## A thousand random runs at their memory limits; minutes
 	$(CARGO) test --locked -p automation-py --test limits torture -- --ignored --nocapture
+
+torture-isolation: setup-test ## Ten thousand runs in processes of their own, many of them misbehaving; minutes
+	$(CARGO) test --locked -p automation-py --test process ten_thousand -- --ignored --nocapture
 
 python-module: setup ## Builds the importable package into target/module
 	@$(MAKE) --no-print-directory python-module-release

@@ -37,6 +37,8 @@ macro_rules! executor_conformance {
             parameters_arrive_as_given,
             a_failure_is_an_outcome,
             exit_codes_are_reported,
+            a_function_that_ends_its_process_has_no_result,
+            a_refused_result_has_no_exit_code,
             events_reach_the_host,
             secrets_reach_the_script,
             a_missing_secret_is_the_scripts_failure,
@@ -71,6 +73,8 @@ macro_rules! executor_conformance {
 const ECHO: &str = "import sys, json\nparameters = json.loads(sys.argv[1])\nsys.stderr.write('note')\nprint(json.dumps(parameters))\n";
 const RAISE: &str = "raise ValueError('no such user')\n";
 const EXIT: &str = "import sys\nsys.exit(3)\n";
+const NO_RESULT: &str = "# /// script\n# [tool.automation]\n# entry = \"run\"\n# ///\nimport os\ndef run(ctx):\n    os._exit(0)\n";
+const REFUSED: &str = "# /// script\n# [tool.automation]\n# entry = \"run\"\n# ///\ndef run(ctx):\n    return {1, 2}\n";
 const LOOP: &str = "while True:\n    pass\n";
 const FLOOD: &str = "for _ in range(3000):\n    print('x' * 1023)\n";
 const REPORT: &str =
@@ -102,6 +106,11 @@ pub fn stand_in() -> FnExecutor {
             "exit.py" => {
                 outcome.ending = Ending::Failed(Failure::new(Reason::ExitCode, "exit code 3"));
                 outcome.exit_code = Some(3);
+            }
+            "no_result.py" => outcome.exit_code = Some(0),
+            "refused.py" => {
+                let failure = Failure::new(Reason::InvalidOutput, "the result: a set");
+                outcome.ending = Ending::Failed(failure);
             }
             "loop.py" => std::future::pending().await,
             "flood.py" => {
@@ -310,6 +319,25 @@ pub async fn exit_codes_are_reported(executor: Arc<dyn Executor>) {
         Ending::Failed(Failure::new(Reason::ExitCode, "exit code 3"))
     );
     assert_eq!(outcome.exit_code, Some(3));
+}
+
+/// A function that ends its process with 0 has completed, and nothing is its result.
+pub async fn a_function_that_ends_its_process_has_no_result(executor: Arc<dyn Executor>) {
+    let outcome = Case::new("no_result.py", NO_RESULT).run(&executor).await;
+    assert_eq!(outcome.ending, Ending::Completed);
+    assert_eq!(outcome.exit_code, Some(0));
+    assert_eq!(outcome.output.returned, None);
+}
+
+/// A result that is no JSON is a failure, and the script has not exited.
+pub async fn a_refused_result_has_no_exit_code(executor: Arc<dyn Executor>) {
+    let outcome = Case::new("refused.py", REFUSED).run(&executor).await;
+    let Ending::Failed(failure) = &outcome.ending else {
+        panic!("{:?}", outcome.ending)
+    };
+    assert_eq!(failure.reason, Reason::InvalidOutput);
+    assert_eq!(outcome.exit_code, None);
+    assert_eq!(outcome.output.returned, None);
 }
 
 /// Log lines and progress reach the host in their order.

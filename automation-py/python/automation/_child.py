@@ -33,7 +33,14 @@ interrupted = False
 
 
 def main(wires, zygote, data):
-    """Does what the host orders, and ends this process."""
+    """Does what the host orders, and ends this process, whatever happens: what is above is not the run's."""
+    try:
+        serve(wires, zygote, data)
+    finally:
+        os._exit(1)
+
+
+def serve(wires, zygote, data):
     control = settle(wires, zygote)
     order = _wire.receive(control)
     if order is None:
@@ -57,11 +64,16 @@ def settle(wires, zygote):
         opened = open_stream(descriptor, name)
         setattr(sys, name, opened)
         setattr(sys, f"__{name}__", opened)
-    control = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL_MIN))
+    control = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, control_number()))
     for wire in wires:
         os.close(wire)
     signal.signal(INTERRUPT, interrupt)
     return control
+
+
+def control_number():
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return CONTROL_MIN if most == resource.RLIM_INFINITY else max(3, min(CONTROL_MIN, most - 8))
 
 
 def open_stream(descriptor, name):
@@ -75,9 +87,22 @@ def open_stream(descriptor, name):
 
 
 def interrupt(number, frame):
+    """Ends the script where it is. Steps of ours between are taken to their end."""
     global interrupted
     interrupted = True
-    raise _context.RunInterrupted
+    if is_in_script(frame):
+        raise _context.RunInterrupted
+
+
+def is_in_script(frame):
+    """Returns whether a call of ours has called the script, or anything else that is not ours."""
+    while frame.f_code is not serve.__code__:
+        if frame.f_globals.get("__package__") != __package__:
+            return True
+        frame = frame.f_back
+        if frame is None:
+            return True
+    return False
 
 
 def set_limits(limits, data):
@@ -99,9 +124,11 @@ def run(control, order):
     effects = _effects.Effects(context._effect, order["deny"], order["limits"]["children_max"])
     effects.install()
     ended = execute(control, order, module, context)
-    for step in (threading._shutdown, atexit._run_exitfuncs, lambda: empty(vars(module)), flush):
+    attempt(threading._shutdown)
+    # What is cleaned up gets the grace for it.
+    signal.signal(INTERRUPT, signal.SIG_IGN)
+    for step in (atexit._run_exitfuncs, lambda: empty(vars(module)), flush):
         attempt(step)
-    attempt(lambda: signal.signal(INTERRUPT, signal.SIG_IGN))
     if os.getpid() == process:
         if interrupted:
             _process.kill_descendants(process)
@@ -133,6 +160,8 @@ def execute(control, order, module, context):
         code = code_of(control, order)
         # Frames of ours are below the script's, which has as many as by hand.
         sys.setrecursionlimit(sys.getrecursionlimit() + own_depth())
+        if interrupted:
+            raise _context.RunInterrupted
         exec(code, vars(module))
         if order["entry"] != "run":
             return {"exit": 0}

@@ -2,6 +2,7 @@
 metadata says so. A tripwire against accidents, no sandbox."""
 
 import os
+import subprocess
 import sys
 
 TARGET_CHARS_MAX = 512
@@ -47,7 +48,7 @@ class Effects:
             target = written_file(arguments)
             if target is not None:
                 self.note("write", target)
-        elif event in EVENTS:
+        elif event in EVENTS and not (event == "os.posix_spawn" and is_second_event(sys._getframe(1))):
             effect, place = EVENTS[event]
             self.note(effect, event if place is None else shown(arguments[place]))
         elif event in FORKS:
@@ -78,6 +79,11 @@ class Effects:
             except (OSError, RuntimeError):
                 # A copy that the script forked has nobody to tell, and a socket that it closed nobody hears.
                 pass
+
+
+def is_second_event(caller):
+    """Returns whether a program is started by `subprocess`, which has said so itself."""
+    return caller.f_globals is vars(subprocess)
 
 
 def written_file(arguments):

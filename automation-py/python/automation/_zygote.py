@@ -62,7 +62,11 @@ def take_socket():
 
 
 def become_zygote(setup):
-    os.setsid()
+    try:
+        os.setsid()
+    except PermissionError:
+        # It leads a session already.
+        pass
     _process.adopt_orphans()
     if setup.get("path") is not None:
         sys.path[:] = setup["path"]
@@ -186,9 +190,10 @@ def watch_children():
 
 def end(pid):
     """Ends a child, which is not reaped yet, and all that it started."""
-    os.kill(pid, signal.SIGSTOP)
+    # It may execute a program of another user by now.
+    _process.signal_all([pid], signal.SIGSTOP)
     _process.kill_descendants(pid)
-    os.kill(pid, signal.SIGKILL)
+    _process.signal_all([pid], signal.SIGKILL)
 
 
 def tell_end(warden, status, usage):

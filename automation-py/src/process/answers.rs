@@ -18,13 +18,35 @@ use super::job::Job;
 use super::wire;
 use crate::executor::panicked;
 
-/// Messages that may wait for the host; then the child's output waits as well.
-const WAITING_MAX: usize = 1024;
+/// Bytes of messages that may wait for the host; then the child's output waits as well.
+const WAITING_MAX: usize = 1024 * 1024;
+/// Bytes that may wait when there is nobody left to keep waiting, of one that has ended and left a flood behind.
+const HELD_MAX: usize = 32 * 1024 * 1024;
 
 /// What a script says.
 enum Message {
     Event(RunEvent),
-    Question(Value),
+    Question(Question),
+}
+
+/// What a script asks.
+struct Question {
+    number: u64,
+    /// The secret's name; `None` asks whether the run is cancelled.
+    secret: Option<String>,
+}
+
+impl Message {
+    /// Returns about how many bytes it holds.
+    fn bytes(&self) -> usize {
+        let text = match self {
+            Self::Event(RunEvent::Log { text } | RunEvent::Progress { text, .. }) => text.len(),
+            Self::Event(RunEvent::Effect { target, .. }) => target.len(),
+            Self::Event(_) => 0,
+            Self::Question(question) => question.secret.as_ref().map_or(0, String::len),
+        };
+        text + size_of::<Self>()
+    }
 }
 
 /// The way from a script to its host.
@@ -36,6 +58,7 @@ pub(super) struct Answers {
 struct Shared {
     job: Arc<Job>,
     control: OwnedFd,
+    /// Bytes of messages.
     waiting: AtomicUsize,
     defect: Mutex<Option<ExecutorError>>,
 }
@@ -75,16 +98,23 @@ impl Answers {
     }
 
     /// Gets a question answered.
-    pub(super) fn ask(&mut self, question: Value) {
-        self.hand_over(Message::Question(question));
+    pub(super) fn ask(&mut self, question: &Value) {
+        let name = question["name"].as_str().unwrap_or_default();
+        self.hand_over(Message::Question(Question {
+            number: question["number"].as_u64().unwrap_or_default(),
+            secret: (question["ask"] == "secret").then(|| name.to_owned()),
+        }));
     }
 
     fn hand_over(&mut self, message: Message) {
         if self.thread.is_none() {
             self.thread = spawn(&self.shared);
         }
-        if let Some((sender, _)) = &self.thread {
-            self.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        if let Some((sender, _)) = &self.thread
+            && self.shared.waiting.load(Ordering::Acquire) < HELD_MAX
+        {
+            let bytes = message.bytes();
+            self.shared.waiting.fetch_add(bytes, Ordering::AcqRel);
             // The thread ends after its messages only, so there is one to take this.
             let _ = sender.send(message);
         }
@@ -132,16 +162,12 @@ fn spawn(shared: &Arc<Shared>) -> Option<(Sender<Message>, Receiver<()>)> {
 
 impl Shared {
     fn take(&self, message: Message) {
+        let bytes = message.bytes();
         let taken = catch_unwind(AssertUnwindSafe(|| match message {
             Message::Event(event) => self.job.invocation.host.emit(event),
-            Message::Question(question) => {
-                let mut answer = self.answer(&question);
-                answer["number"] = question["number"].clone();
-                // The script may be gone.
-                let _ = wire::send(&self.control, &answer);
-            }
+            Message::Question(question) => self.reply(&question),
         }));
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.waiting.fetch_sub(bytes, Ordering::AcqRel);
         if let Err(panic) = taken {
             self.fail(panicked(&*panic));
         }
@@ -152,12 +178,24 @@ impl Shared {
         self.job.ring();
     }
 
-    fn answer(&self, question: &Value) -> Value {
-        let host = &self.job.invocation.host;
-        if question["ask"] != "secret" {
-            return json!({ "cancelled": self.job.is_cancelled() || host.is_cancelled() });
+    fn reply(&self, question: &Question) {
+        let mut answer = self.answer(question);
+        answer["number"] = question.number.into();
+        match wire::send(&self.control, &answer) {
+            Err(error) if !wire::is_gone(error) => self.fail(ExecutorError::Unavailable {
+                detail: format!("a script's question can't be answered: {error}"),
+            }),
+            // A script that is gone needs no answer.
+            _ => {}
         }
-        match host.secret(question["name"].as_str().unwrap_or_default()) {
+    }
+
+    fn answer(&self, question: &Question) -> Value {
+        let host = &self.job.invocation.host;
+        let Some(name) = &question.secret else {
+            return json!({ "cancelled": self.job.is_cancelled() || host.is_cancelled() });
+        };
+        match host.secret(name) {
             Ok(secret) => json!({ "secret": secret.expose() }),
             Err(error) => {
                 let kind = match &error {

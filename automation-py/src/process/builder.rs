@@ -32,7 +32,7 @@ pub(super) struct Settings {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ProcessExecutorBuilder {
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl ProcessExecutorBuilder {

@@ -31,7 +31,7 @@ pub(super) fn inspect(pool: &Pool, script: &Script) -> Result<Inspection, Execut
     let mut inbox = Inbox::default();
     let answer = wire::send(control, &order).ok().and_then(|()| {
         loop {
-            let message = inbox.wait(control, COMPILE_MAX)?;
+            let message = inbox.wait(control, COMPILE_MAX).ok()?;
             match message["tell"].as_str() {
                 Some("code") => pool.codes.keep(script, message["code"].as_str()?),
                 _ => return Some(message),

@@ -21,8 +21,6 @@ pub(super) struct Ladder {
     process: Process,
     since: Instant,
     grace: Duration,
-    /// What it was seen to have started: it is found no more once the process is gone.
-    started: HashSet<Process>,
     asked_started: bool,
     asked: bool,
 }
@@ -33,16 +31,16 @@ impl Ladder {
             process,
             since,
             grace,
-            started: HashSet::new(),
             asked_started: false,
             asked: false,
         }
     }
 
-    /// Does what is due. Returns when to act again, or `None` when the process can't be ended.
-    pub(super) fn act(&mut self, now: Instant) -> Option<Instant> {
+    /// Does what is due. Adds to `started` what the process was seen to have started, which is found no more once
+    /// it is gone. Returns when to act again, or `None` when the process can't be ended.
+    pub(super) fn act(&mut self, now: Instant, started: &mut HashSet<Process>) -> Option<Instant> {
         let passed = now.saturating_duration_since(self.since);
-        self.started.extend(self.process.descendants());
+        started.extend(self.process.descendants());
         if passed >= self.grace + KILL_MAX {
             return None;
         }
@@ -54,7 +52,7 @@ impl Ladder {
         // What the script waits for first: it may still end by itself then.
         if passed >= self.grace / 2 && !self.asked_started {
             self.asked_started = true;
-            for process in &self.started {
+            for process in &*started {
                 process.signal(Signal::TERM);
             }
         }
@@ -69,13 +67,6 @@ impl Ladder {
     fn ask(&self, signal: Signal) {
         if self.process.catches(signal) {
             self.process.signal(signal);
-        }
-    }
-
-    /// Ends what the process started, when it is gone itself.
-    pub(super) fn sweep(&self) {
-        for process in &self.started {
-            process.kill_tree();
         }
     }
 }

@@ -8,6 +8,7 @@ mod builder;
 mod inspect;
 mod job;
 mod ladder;
+mod memory;
 mod perform;
 mod pipe;
 mod pool;

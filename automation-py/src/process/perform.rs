@@ -1,11 +1,12 @@
 //! The life of one run in its process, as its worker watches over it: order, output, questions, deadline, limits,
 //! end. Never needs an interpreter, and never waits for the host.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use automation_core::executor::{Invocation, Outcome, RunEvent};
+use automation_core::executor::{ExecutorError, Invocation, Outcome, RunEvent};
 use automation_core::script::Entry;
 use automation_core::{Effect, ResourceUsage, limits};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,12 +16,13 @@ use serde_json::{Value, json};
 use super::answers::Answers;
 use super::job::{Answer, Job};
 use super::ladder::Ladder;
+use super::memory::Memory;
 use super::pipe::{Chunk, Pipe};
-use super::pool::{Pool, never_begun};
-use super::tree::{Process, Usage};
+use super::pool::Pool;
+use super::tree::{self, Process};
 use super::verdict::{Cut, End, Verdict, cut_ending, verdict};
 use super::wire::{self, Inbox, Received, timespec};
-use super::zygote::{Child, Wires};
+use super::zygote::{Child, Wires, Zygote};
 use crate::run::{ProgressLines, argv, folder};
 
 /// What is read from a stream at once: what a pipe holds.
@@ -29,16 +31,17 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const SAMPLE: Duration = Duration::from_millis(50);
 /// How often to look again while the host is behind.
 const BEHIND: Duration = Duration::from_millis(5);
-/// Time for what the child has written to be read: what it left behind may go on to write.
-const DRAIN_MAX: Duration = Duration::from_millis(100);
+/// Looks at what the child has written before its end: more than its pipes and its socket hold. What it left behind
+/// may go on to write.
+const DRAIN_ROUNDS: usize = 1024;
 /// Time that the host gets to hear the last words of a run.
 const HEAR_MAX: Duration = Duration::from_secs(1);
 
 /// Runs a run to its end.
 pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     let child = pool.zygotes.fork()?;
-    if job.is_cancelled() {
-        return Ok(never_begun(job));
+    if !job.begin() {
+        return Ok(job.never_begun());
     }
     let dry_run = job.invocation.host.dry_run();
     let started = Instant::now();
@@ -46,9 +49,13 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     let code = pool.codes.get(&job.invocation.script);
     let order = order(&job.invocation, code.as_deref(), dry_run);
     let mut watch = Watch::new(pool, job, child, started);
-    if wire::send(watch.answers.control(), &order).is_err() {
-        // It is gone, and the warden says how.
-        tracing::debug!("a child was gone before it had its order");
+    match wire::send(watch.answers.control(), &order) {
+        // When it is gone, the warden says how.
+        Err(error) if !wire::is_gone(error) => {
+            let detail = format!("a process does not take its order: {error}");
+            return Err(ExecutorError::Unavailable { detail });
+        }
+        _ => {}
     }
     pool.zygotes.prepare();
     let end = watch.until_end();
@@ -98,11 +105,13 @@ struct Watch<'a> {
     pool: &'a Pool,
     job: &'a Arc<Job>,
     process: Process,
-    /// Resident memory that the process began with.
-    inherited: u64,
+    /// It lives as long as what it forked.
+    _zygote: Arc<Zygote>,
     /// Closing it ends the process.
     warden: OwnedFd,
     answers: Answers,
+    /// Whether the script closed its end of the control socket.
+    is_silent: bool,
     streams: [Pipe; 2],
     progress: ProgressLines,
     from_child: Inbox,
@@ -117,7 +126,10 @@ struct Watch<'a> {
     told: Option<Value>,
     /// What the zygote said of it.
     ended: Option<Value>,
-    peak: Usage,
+    /// What the process was seen to have started.
+    started_processes: HashSet<Process>,
+    cpu: Duration,
+    memory: Memory,
 }
 
 impl<'a> Watch<'a> {
@@ -133,9 +145,10 @@ impl<'a> Watch<'a> {
             pool,
             job,
             process: child.process,
-            inherited: child.inherited,
+            _zygote: child.zygote,
             warden,
             answers: Answers::new(job, control),
+            is_silent: false,
             streams: [stdout, stderr].map(|end| Pipe::new(end, bytes_max)),
             progress: ProgressLines::default(),
             from_child: Inbox::default(),
@@ -147,7 +160,9 @@ impl<'a> Watch<'a> {
             next_step: started,
             told: None,
             ended: None,
-            peak: Usage::default(),
+            started_processes: HashSet::new(),
+            cpu: Duration::ZERO,
+            memory: Memory::new(child.inherited, started),
         }
     }
 
@@ -159,15 +174,17 @@ impl<'a> Watch<'a> {
             if now >= self.next_step
                 && let Some((_, ladder)) = &mut self.cut
             {
-                match ladder.act(now) {
+                match ladder.act(now, &mut self.started_processes) {
                     Some(next) => self.next_step = next,
                     None => return End::StillRuns,
                 }
             }
             self.wait(now);
             self.job.hear();
-            self.read_streams();
-            self.read_control();
+            if !self.answers.is_behind() {
+                self.read_streams();
+            }
+            while !self.answers.is_behind() && self.read_control() {}
             if let Some(end) = self.read_warden() {
                 return end;
             }
@@ -204,15 +221,16 @@ impl<'a> Watch<'a> {
     /// Looks at what the process and its descendants use. Returns the limit that they are over.
     fn sample(&mut self, now: Instant) -> Option<Cut> {
         self.next_sample = now + SAMPLE;
-        let usage = self.process.usage();
-        let resident = usage.resident.saturating_sub(self.inherited);
-        self.peak.cpu = self.peak.cpu.max(usage.cpu);
-        self.peak.resident = self.peak.resident.max(resident);
+        let processes = self.process.tree();
+        self.started_processes.extend(&processes[1..]);
+        let usage = tree::usage(&processes);
+        self.cpu = self.cpu.max(usage.cpu);
+        let memory = self.memory.look(&processes, usage);
         let limits = &self.job.invocation.limits;
         if limits.cpu.is_some_and(|limit| usage.cpu > limit) {
             return Some(Cut::Cpu);
         }
-        (resident > limits.memory_bytes).then_some(Cut::Memory)
+        (memory > limits.memory_bytes).then_some(Cut::Memory)
     }
 
     /// Waits until something happens or is due.
@@ -223,7 +241,8 @@ impl<'a> Watch<'a> {
             PollFd::new(&self.job.bell, PollFlags::IN),
         ];
         if !is_behind {
-            polled.push(PollFd::new(self.answers.control(), PollFlags::IN));
+            let control = (!self.is_silent).then(|| self.answers.control());
+            polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
             let ends = self.streams.iter().filter_map(Pipe::end);
             polled.extend(ends.map(|end| PollFd::new(end, PollFlags::IN)));
         }
@@ -244,33 +263,36 @@ impl<'a> Watch<'a> {
 
     /// Takes some of what was written. Returns whether there was anything.
     fn read_streams(&mut self) -> bool {
-        if self.answers.is_behind() {
-            return false;
-        }
         let [stdout, stderr] = &mut self.streams;
         let mut any = false;
         if let Chunk::Bytes(bytes) = stdout.take(&mut self.buffer) {
             any = true;
-            for event in self.progress.scan(bytes) {
+            let mut events = self.progress.scan(bytes);
+            // What says nothing new is said once.
+            events.dedup();
+            for event in events {
                 self.answers.tell(event);
             }
         }
         any | (stderr.take(&mut self.buffer) != Chunk::Nothing)
     }
 
-    /// Takes what the child says, as far as the host keeps up.
-    fn read_control(&mut self) {
-        while !self.answers.is_behind() {
-            match self.from_child.receive(self.answers.control()) {
-                Received::Message(message) => self.hear(message),
-                Received::Nothing | Received::Gone => return,
+    /// Takes a message of the child. Returns whether there was one.
+    fn read_control(&mut self) -> bool {
+        match self.from_child.receive(self.answers.control()) {
+            Received::Message(message) => {
+                self.hear(message);
+                return true;
             }
+            Received::Nothing => {}
+            Received::Gone => self.is_silent = true,
         }
+        false
     }
 
     fn hear(&mut self, mut message: Value) {
         if message.get("ask").is_some() {
-            self.answers.ask(message);
+            self.answers.ask(&message);
             return;
         }
         let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
@@ -313,27 +335,21 @@ impl<'a> Watch<'a> {
     /// Takes what is left to be read, and returns the outcome.
     fn outcome(mut self, end: End) -> Answer {
         let duration = self.started.elapsed();
-        if let Some((_, ladder)) = &self.cut {
-            ladder.sweep();
+        self.end_started(end);
+        for _ in 0..DRAIN_ROUNDS {
+            if !(self.read_streams() | self.read_control()) {
+                break;
+            }
         }
-        let bound = Instant::now() + DRAIN_MAX;
-        while self.read_streams() && Instant::now() < bound {}
-        self.read_control();
+        let usage = self.usage();
         self.answers.finish(HEAR_MAX)?;
         let still_running = end == End::StillRuns;
         let limits = &self.job.invocation.limits;
-        let mut usage = usage(self.ended.as_ref(), self.peak, self.inherited);
-        let children = self
-            .told
-            .as_ref()
-            .and_then(|told| told["children"].as_u64());
-        usage.children = children.and_then(|children| u32::try_from(children).ok());
         let verdict = match self.cut {
             Some((cut, _)) => Verdict::new(cut_ending(cut, limits, still_running)),
             None => {
-                let entry = self.job.invocation.script.metadata().entry;
                 let near = usage.memory_peak_bytes >= Some(limits.memory_bytes / 10 * 9);
-                verdict(end, self.told.as_ref(), entry, limits, near)
+                verdict(end, self.told.as_ref(), limits, near)
             }
         };
         let mut outcome = Outcome::new(verdict.ending);
@@ -349,17 +365,34 @@ impl<'a> Watch<'a> {
         outcome.output.stderr = stderr.close();
         Ok(outcome)
     }
-}
+    /// Ends what the process has started, when it was not left behind by a script that ended by itself.
+    fn end_started(&mut self, end: End) {
+        if end == End::WithZygote {
+            self.process.kill_tree();
+            // Nobody adopted what it had started.
+            self.started_processes.extend(self.process.session());
+        }
+        if self.cut.is_some() || end == End::WithZygote {
+            for process in &self.started_processes {
+                process.kill_tree();
+            }
+        }
+    }
 
-/// Returns what a run used: what the kernel counted for its process and for programs that it waited for, and what
-/// was seen of all that it started.
-fn usage(ended: Option<&Value>, peak: Usage, inherited: u64) -> ResourceUsage {
-    let counted = |key: &str| ended.and_then(|ended| ended[key].as_u64());
-    let resident = counted("resident").map(|most| most.saturating_sub(inherited));
-    let seen = u64::try_from(peak.cpu.as_micros()).ok();
-    ResourceUsage {
-        cpu_us: counted("cpu_us").max(seen),
-        memory_peak_bytes: resident.max(Some(peak.resident)),
-        ..ResourceUsage::default()
+    /// Returns what the run used: what the kernel counted for its process and for programs that it waited for, and
+    /// what was seen of all that it started.
+    fn usage(&self) -> ResourceUsage {
+        let number =
+            |said: &Option<Value>, key: &str| said.as_ref().and_then(|said| said[key].as_u64());
+        let resident = number(&self.ended, "resident").map(|most| self.memory.own(most));
+        let seen = u64::try_from(self.cpu.as_micros()).ok();
+        let children = number(&self.told, "children");
+        let children = children.unwrap_or(self.started_processes.len() as u64);
+        ResourceUsage {
+            cpu_us: number(&self.ended, "cpu_us").max(seen),
+            memory_peak_bytes: resident.max(Some(self.memory.peak)),
+            children: u32::try_from(children).ok(),
+            ..ResourceUsage::default()
+        }
     }
 }

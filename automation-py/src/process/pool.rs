@@ -1,6 +1,6 @@
 //! The queue and the threads that watch over children, one a run. They need no interpreter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use automation_core::Script;
-use automation_core::executor::{Ending, ExecutorError, Outcome, RunQueue};
+use automation_core::executor::{ExecutorError, RunQueue};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -18,8 +18,8 @@ use super::perform::perform;
 use super::zygote::Zygotes;
 use crate::executor::panicked;
 
-/// Versions whose code is kept: a registry has hundreds of scripts, and each reload may bring new versions.
-const VERSIONS_MAX: usize = 4096;
+/// Bytes of code that are kept: a registry has hundreds of scripts, and each reload may bring new versions.
+const CODE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The queue and what the runs have in common.
 pub(super) struct Pool {
@@ -87,14 +87,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Asks a run to end: takes it out of the queue, or lets its worker see to it.
+    /// Asks a run to end, and takes it out of the queue.
     pub(super) fn cancel(&self, job: &Arc<Job>) {
         job.cancel();
         let mut state = self.state.lock();
         let queued = state.queue.remove(|queued| Arc::ptr_eq(queued, job));
         drop(state);
-        if let Some(job) = queued {
-            job.answer(Ok(never_begun(&job)));
+        if queued.is_some() {
             self.drained.notify_waiters();
         }
     }
@@ -174,36 +173,72 @@ impl Pool {
     }
 }
 
-/// Returns the outcome of a run that was cancelled before it began.
-pub(super) fn never_begun(job: &Job) -> Outcome {
-    let mut outcome = Outcome::new(Ending::Cancelled);
-    outcome.queue = job.handed_over.elapsed();
-    outcome
-}
-
 type Version = (Arc<str>, PathBuf);
 
 /// Compiled scripts, as the children made them: opaque text. One version may lie at several paths, which tracebacks
 /// show.
 #[derive(Default)]
-pub(super) struct Codes(Mutex<HashMap<Version, Arc<str>>>);
+pub(super) struct Codes(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    codes: HashMap<Version, Arc<str>>,
+    /// The oldest first.
+    order: VecDeque<Version>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn insert(&mut self, version: Version, code: Arc<str>) {
+        self.bytes += code.len();
+        if let Some(former) = self.codes.insert(version.clone(), code) {
+            self.bytes -= former.len();
+        } else {
+            self.order.push_back(version);
+        }
+        while self.bytes > CODE_BYTES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            let code = self.codes.remove(&oldest);
+            self.bytes -= code.map_or(0, |code| code.len());
+        }
+    }
+}
 
 impl Codes {
     /// Returns a script's code, when a child has compiled it before.
     pub(super) fn get(&self, script: &Script) -> Option<Arc<str>> {
-        self.0.lock().get(&key(script)).map(Arc::clone)
+        self.0.lock().codes.get(&key(script)).map(Arc::clone)
     }
 
-    /// Keeps a script's code.
+    /// Keeps a script's code; the oldest goes when there is too much.
     pub(super) fn keep(&self, script: &Script, code: &str) {
-        let mut codes = self.0.lock();
-        if codes.len() >= VERSIONS_MAX {
-            codes.clear();
-        }
-        codes.insert(key(script), code.into());
+        self.0.lock().insert(key(script), code.into());
     }
 }
 
 fn key(script: &Script) -> Version {
     (Arc::clone(script.version()), script.path().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use automation_core::Script;
+
+    use super::{CODE_BYTES_MAX, Codes};
+
+    #[test]
+    fn too_much_code_displaces_the_oldest() {
+        let codes = Codes::default();
+        let script = |number: usize| Script::parse(format!("{number}.py"), b"").unwrap();
+        let code = "x".repeat(CODE_BYTES_MAX / 2);
+        for number in [0, 1, 0, 2] {
+            codes.keep(&script(number), &code);
+        }
+        let kept = [0, 1, 2].map(|number| codes.get(&script(number)).is_some());
+        assert_eq!(kept, [false, true, true]);
+        codes.keep(&script(3), &code.repeat(3));
+        let kept = [1, 2, 3].map(|number| codes.get(&script(number)).is_some());
+        assert_eq!(kept, [false; 3]);
+    }
 }

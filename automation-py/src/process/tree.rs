@@ -20,7 +20,7 @@ pub(super) struct Process {
     start: u64,
 }
 
-/// What processes use.
+/// What processes use. Memory that they share counts once for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Processor time, of children that have ended too.
@@ -61,14 +61,33 @@ impl Process {
         found
     }
 
-    /// Returns what it and its descendants use now.
-    pub(super) fn usage(self) -> Usage {
-        let tree = std::iter::once(self).chain(self.descendants());
-        let stats = tree.filter_map(|process| Stat::read(process.pid));
-        stats.fold(Usage::default(), |sum, stat| Usage {
-            cpu: sum.cpu + Duration::from_millis(stat.ticks * 1000 / TICKS),
-            resident: sum.resident + stat.pages * page_bytes(),
-        })
+    /// Returns it and its living descendants, itself first.
+    pub(super) fn tree(self) -> Vec<Self> {
+        let mut tree = vec![self];
+        tree.extend(self.descendants());
+        tree
+    }
+
+    /// Returns the members of the session that it leads or led: what it started, unless that left the session.
+    pub(super) fn session(self) -> Vec<Self> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let members = pids.filter_map(|pid| {
+            let Stat { start, session, .. } = Stat::read(pid)?;
+            // Nothing older can be of this session: its number may have belonged to another one before.
+            (session == self.pid && start >= self.start).then_some(Self { pid, start })
+        });
+        members.collect()
+    }
+
+    /// Returns its share of memory in bytes: pages that it shares with others count in parts. What can't be looked
+    /// at counts whole.
+    pub(super) fn share(self) -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid));
+        let rollup = rollup.unwrap_or_default();
+        let share = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let share = share.and_then(|share| share.trim().strip_suffix(" kB")?.parse().ok());
+        share.map_or_else(|| self.resident(), |kib: u64| kib * 1024)
     }
 
     /// Sends it a signal, if it lives.
@@ -111,6 +130,16 @@ impl Process {
     }
 }
 
+/// Returns what processes use now.
+pub(super) fn usage(processes: &[Process]) -> Usage {
+    let stats = processes.iter();
+    let stats = stats.filter_map(|process| Stat::read(process.pid));
+    stats.fold(Usage::default(), |sum, stat| Usage {
+        cpu: sum.cpu + Duration::from_millis(stat.ticks * 1000 / TICKS),
+        resident: sum.resident + stat.pages * page_bytes(),
+    })
+}
+
 fn children(pid: i32) -> Vec<Process> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
@@ -133,6 +162,7 @@ fn page_bytes() -> u64 {
 
 /// Fields of `/proc/PID/stat`.
 struct Stat {
+    session: i32,
     start: u64,
     ticks: u64,
     pages: u64,
@@ -149,6 +179,7 @@ impl Stat {
         // Field 3 of the manual is the first here.
         let field = |number: usize| -> Option<u64> { fields.get(number - 3)?.parse().ok() };
         Some(Self {
+            session: i32::try_from(field(6)?).ok()?,
             start: field(22)?,
             ticks: field(14)? + field(15)? + field(16)? + field(17)?,
             pages: field(24)?,
@@ -163,13 +194,14 @@ mod tests {
 
     use rustix::process::Signal;
 
-    use super::{Process, Stat};
+    use super::{Process, Stat, usage};
 
     #[test]
     fn a_name_may_hold_anything() {
         let line = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 3 4 5 6 20 0 1 0 12345 1000000 250 18446744073709551615";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.start, stat.ticks, stat.pages), (12345, 18, 250));
+        let found = (stat.session, stat.start, stat.ticks, stat.pages);
+        assert_eq!(found, (7, 12345, 18, 250));
         assert!(Stat::parse("7 (a) S 1").is_none());
     }
 
@@ -206,7 +238,8 @@ mod tests {
         }
         let tree = process.descendants();
         assert_eq!(tree.len(), 4, "{tree:?}");
-        assert!(process.usage().resident > 0);
+        assert!(usage(&process.tree()).resident > 0);
+        assert!((1..=process.resident()).contains(&process.share()));
         process.kill_tree();
         child.wait().unwrap();
         let begin = Instant::now();

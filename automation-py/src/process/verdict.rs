@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, Failure, RunLimits};
-use automation_core::script::Entry;
 use automation_core::{Problem, json};
 use serde_json::Value;
 
@@ -112,7 +111,6 @@ fn memory_sentence(limits: &RunLimits) -> String {
 pub(super) fn verdict(
     end: End,
     told: Option<&Value>,
-    entry: Entry,
     limits: &RunLimits,
     near_memory_limit: bool,
 ) -> Verdict {
@@ -126,33 +124,33 @@ pub(super) fn verdict(
     };
     // Words that were followed by another end are not the last ones.
     let told = told.filter(|told| told["exit"] == code);
-    let mut verdict = match told {
+    match told {
         Some(told) => by_words(code, told, limits),
-        None if code == 0 && entry == Entry::Run => Verdict::failed(
-            Reason::InvalidOutput,
-            "the process exited before `run` returned",
-        ),
+        // A function that ended its process before it returned has no result.
         None => exited(code),
-    };
-    verdict.exit_code = verdict.exit_code.or(i32::try_from(code).ok());
-    verdict
+    }
 }
 
 fn exited(code: i64) -> Verdict {
-    if code == 0 {
-        return Verdict::new(Ending::Completed);
-    }
-    Verdict::failed(Reason::ExitCode, format!("exit code {code}"))
+    let mut verdict = match code {
+        0 => Verdict::new(Ending::Completed),
+        _ => Verdict::failed(Reason::ExitCode, format!("exit code {code}")),
+    };
+    verdict.exit_code = i32::try_from(code).ok();
+    verdict
 }
 
 fn by_words(code: i64, told: &Value, limits: &RunLimits) -> Verdict {
     if let Some(sentence) = told["exception"].as_str() {
-        if told["out_of_memory"] == true {
+        let mut verdict = if told["out_of_memory"] == true {
             let limit = limits.memory_bytes >> 20;
             let message = format!("{sentence}: it may use {limit} MiB of memory");
-            return Verdict::failed(Reason::MemoryLimit, message);
-        }
-        return Verdict::failed(Reason::Exception, sentence);
+            Verdict::failed(Reason::MemoryLimit, message)
+        } else {
+            Verdict::failed(Reason::Exception, sentence)
+        };
+        verdict.exit_code = i32::try_from(code).ok();
+        return verdict;
     }
     if let Some(detail) = told["refused"].as_str() {
         let pointer = told["pointer"].as_str().unwrap_or_default();
@@ -211,7 +209,7 @@ mod tests {
 
     use automation_core::Reason;
     use automation_core::executor::{Ending, Failure, RunLimits};
-    use automation_core::script::{Entry, Metadata};
+    use automation_core::script::Metadata;
     use serde_json::{Value, json};
 
     use super::{Cut, End, cut_ending, verdict};
@@ -225,7 +223,7 @@ mod tests {
     }
 
     fn ending(end: End, told: &Value, near: bool) -> Ending {
-        verdict(end, Some(told), Entry::Plain, &limits(), near).ending
+        verdict(end, Some(told), &limits(), near).ending
     }
 
     fn failed(reason: Reason, message: &str) -> Ending {
@@ -277,13 +275,7 @@ mod tests {
     #[test]
     fn a_result_is_under_the_one_profile() {
         let told = |text: &str| json!({ "exit": 0, "returned": text });
-        let read = verdict(
-            End::Code(0),
-            Some(&told("[1, null]")),
-            Entry::Run,
-            &limits(),
-            false,
-        );
+        let read = verdict(End::Code(0), Some(&told("[1, null]")), &limits(), false);
         assert_eq!(
             (read.ending, read.returned),
             (Ending::Completed, Some(json!([1, null])))

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType, recv, send as send_packet, sendmsg, socketpair, sockopt,
@@ -20,11 +20,11 @@ const BEGINS: u8 = 1;
 const ENDS: u8 = 2;
 /// Longest message that is taken: scripts may send what they like.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Time that the other end gets to take a packet; one that was stopped would hold us for ever.
-const SEND_MAX: Duration = Duration::from_secs(1);
+/// Time that the other end gets to take a packet, on a busy machine too; one that was stopped would hold us for ever.
+const SEND_MAX: Duration = Duration::from_secs(5);
 
 /// Returns two sockets that are connected: ours, and one to hand over.
-pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -36,7 +36,7 @@ pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends a message.
-pub(super) fn send(socket: &OwnedFd, message: &Value) -> Result<()> {
+pub(super) fn send(socket: &OwnedFd, message: &Value) -> Result<(), Errno> {
     let text = message.to_string();
     let mut parts = text.as_bytes().chunks(PACKET_BYTES).peekable();
     let mut mark = BEGINS;
@@ -52,7 +52,10 @@ pub(super) fn send(socket: &OwnedFd, message: &Value) -> Result<()> {
 }
 
 /// Sends what a child gets, which asks for one.
-pub(super) fn send_descriptors(socket: &OwnedFd, descriptors: &[BorrowedFd<'_>; 4]) -> Result<()> {
+pub(super) fn send_descriptors(
+    socket: &OwnedFd,
+    descriptors: &[BorrowedFd<'_>; 4],
+) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
@@ -67,6 +70,11 @@ pub(super) fn send_end(socket: &OwnedFd) {
     let _ = send_packet(socket, b"q", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
+/// Returns whether an error says that the other end is gone.
+pub(super) fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::PIPE | Errno::CONNRESET)
+}
+
 /// What a look at a socket finds.
 #[derive(Debug)]
 pub(super) enum Received {
@@ -76,6 +84,15 @@ pub(super) enum Received {
     Nothing,
     /// The other end is gone.
     Gone,
+}
+
+/// Why no message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// The other end is gone.
+    Gone,
+    /// None came in time.
+    Late,
 }
 
 /// Puts the packets of one socket together.
@@ -121,18 +138,18 @@ impl Inbox {
         }
     }
 
-    /// Waits up to `limit` for a message; `None` when none comes.
-    pub(super) fn wait(&mut self, socket: &OwnedFd, limit: Duration) -> Option<Value> {
+    /// Waits up to `limit` for a message.
+    pub(super) fn wait(&mut self, socket: &OwnedFd, limit: Duration) -> Result<Value, Silence> {
         let end = Instant::now() + limit;
         loop {
             match self.receive(socket) {
-                Received::Message(message) => return Some(message),
-                Received::Gone => return None,
+                Received::Message(message) => return Ok(message),
+                Received::Gone => return Err(Silence::Gone),
                 Received::Nothing => {}
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return None;
+                return Err(Silence::Late);
             }
             let mut polled = [PollFd::new(socket, PollFlags::IN)];
             let _ = poll(&mut polled, Some(&timespec(left)));

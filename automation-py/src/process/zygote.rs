@@ -1,5 +1,6 @@
 //! The process that forks: how it is started, asked for a child, and replaced when it is gone. Knows nothing of runs.
 
+use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::builder::Settings;
 use super::tree::Process;
-use super::wire::{self, Inbox, Received};
+use super::wire::{self, Inbox, Received, Silence};
 use crate::interpreter::default_python;
 
 /// What the interpreter executes: everything else comes through the socket, and nothing is written to a disk.
@@ -56,7 +57,7 @@ const START_MAX: Duration = Duration::from_secs(20);
 const STARTS_MAX: usize = 10;
 const STARTS_WINDOW: Duration = Duration::from_secs(60);
 
-/// A zygote that was started. It ends with this, and with it whatever it has forked.
+/// A zygote that was started. It ends with this, and with it whatever it has forked: each child holds it.
 pub(super) struct Zygote {
     socket: OwnedFd,
     ended: Arc<AtomicBool>,
@@ -83,10 +84,28 @@ pub(super) struct Wires {
 
 /// A child that waits for its order.
 pub(super) struct Child {
+    pub(super) zygote: Arc<Zygote>,
     pub(super) wires: Wires,
     pub(super) process: Process,
     /// Resident memory that it began with, in bytes.
     pub(super) inherited: u64,
+}
+
+/// Why there is no child.
+#[derive(Debug)]
+enum Refusal {
+    /// The zygote is gone, or what it forked ahead: another may do it.
+    Gone,
+    /// This run gets none; others may be served.
+    Failed(ExecutorError),
+}
+
+impl Refusal {
+    fn failed(detail: impl Display) -> Self {
+        Self::Failed(ExecutorError::Unavailable {
+            detail: format!("no process for a run: {detail}"),
+        })
+    }
 }
 
 impl Zygote {
@@ -107,6 +126,7 @@ impl Zygote {
         let _ = wire::send(&socket, &setup);
         let facts = Inbox::default()
             .wait(&socket, START_MAX)
+            .ok()
             .and_then(Facts::read);
         let facts = facts.ok_or_else(|| {
             let shown = python.display();
@@ -125,8 +145,9 @@ impl Zygote {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Asks for a child. `None` when the zygote is gone.
-    fn order(&self) -> Result<Option<Wires>, ExecutorError> {
+    /// Asks for a child.
+    fn order(&self) -> Result<Wires, Refusal> {
+        let no_descriptor = |error| Refusal::Failed(no_descriptor(error));
         let (stdout, stdout_theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(no_descriptor)?;
         let (stderr, stderr_theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(no_descriptor)?;
         for ours in [&stdout, &stderr] {
@@ -136,40 +157,48 @@ impl Zygote {
         let (warden, warden_theirs) = wire::pair().map_err(no_descriptor)?;
         let theirs = [stdout_theirs, stderr_theirs, control_theirs, warden_theirs];
         let handed_over = theirs.each_ref().map(AsFd::as_fd);
-        let sent = wire::send_descriptors(&self.socket, &handed_over);
-        Ok(sent.ok().map(|()| Wires {
-            stdout,
-            stderr,
-            control,
-            warden,
-        }))
+        match wire::send_descriptors(&self.socket, &handed_over) {
+            Ok(()) => Ok(Wires {
+                stdout,
+                stderr,
+                control,
+                warden,
+            }),
+            Err(error) if wire::is_gone(error) => Err(Refusal::Gone),
+            Err(error) => Err(Refusal::failed(format_args!(
+                "the zygote can't be asked: {error}"
+            ))),
+        }
     }
 }
 
 impl Wires {
-    /// Waits for the child. `None` when it or the zygote is gone.
-    fn child(self) -> Result<Option<Child>, ExecutorError> {
+    /// Waits for the child of a zygote.
+    fn child(self, zygote: &Arc<Zygote>) -> Result<Child, Refusal> {
         let mut inbox = Inbox::default();
-        let Some(answer) = inbox.wait(&self.warden, START_MAX) else {
-            return Ok(None);
+        let answer = match inbox.wait(&self.warden, START_MAX) {
+            Ok(answer) => answer,
+            Err(Silence::Gone) => return Err(Refusal::Gone),
+            Err(Silence::Late) => return Err(Refusal::failed("the zygote does not answer")),
         };
         if let Some(cause) = answer["error"].as_str() {
-            return Err(ExecutorError::Unavailable {
-                detail: format!("no process for a run: {cause}"),
-            });
+            return Err(Refusal::failed(cause));
         }
         // One that was asked for before may have ended meanwhile.
         if !matches!(inbox.receive(&self.warden), Received::Nothing) {
-            return Ok(None);
+            return Err(Refusal::failed("it ended before it began"));
         }
         let pid = answer["pid"]
             .as_i64()
             .and_then(|pid| i32::try_from(pid).ok());
-        Ok(pid.and_then(Process::find).map(|process| Child {
+        let process = pid.and_then(Process::find);
+        let process = process.ok_or_else(|| Refusal::failed("it can't be watched"))?;
+        Ok(Child {
             inherited: process.resident(),
             process,
             wires: self,
-        }))
+            zygote: Arc::clone(zygote),
+        })
     }
 }
 
@@ -289,15 +318,16 @@ impl Zygotes {
     pub(super) fn fork(&self) -> Result<Child, ExecutorError> {
         loop {
             let zygote = self.get()?;
+            // What became of one that was asked for long ago says nothing about this run.
             if let Some(spare) = self.take_spare(&zygote)
-                && let Some(child) = spare.child()?
+                && let Ok(child) = spare.child(&zygote)
             {
                 return Ok(child);
             }
-            let ordered = zygote.order()?.map(Wires::child).transpose()?;
-            match ordered.flatten() {
-                Some(child) => return Ok(child),
-                None => self.replace(&zygote),
+            match zygote.order().and_then(|wires| wires.child(&zygote)) {
+                Ok(child) => return Ok(child),
+                Err(Refusal::Gone) => self.replace(&zygote),
+                Err(Refusal::Failed(error)) => return Err(error),
             }
         }
     }
@@ -308,7 +338,7 @@ impl Zygotes {
         let zygote = self.state.lock().alive().map(Arc::clone);
         if spare.is_none()
             && let Some(zygote) = zygote
-            && let Ok(Some(wires)) = zygote.order()
+            && let Ok(wires) = zygote.order()
         {
             *spare = Some((Arc::downgrade(&zygote), wires));
         }
@@ -372,5 +402,70 @@ fn no_descriptor(error: rustix::io::Errno) -> ExecutorError {
 fn start_error(detail: impl Into<String>) -> ExecutorError {
     ExecutorError::Start {
         detail: detail.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::builder::ProcessExecutorBuilder;
+    use super::*;
+
+    fn zygotes() -> Zygotes {
+        Zygotes::new(ProcessExecutorBuilder::new().settings)
+    }
+
+    /// A zygote that is nothing but its socket.
+    fn with_socket(socket: OwnedFd) -> Zygote {
+        Zygote {
+            socket,
+            ended: Arc::default(),
+            facts: Facts {
+                version: String::new(),
+                fields: Map::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_zygote_that_is_replaced_ends_with_its_last_child() {
+        let zygotes = zygotes();
+        let child = zygotes.fork().unwrap();
+        let zygote = Arc::downgrade(&child.zygote);
+        zygotes.replace(&child.zygote);
+        let said = Inbox::default().wait(&child.wires.warden, Duration::from_millis(300));
+        assert_eq!(said, Err(Silence::Late));
+        drop(child);
+        assert!(zygote.upgrade().is_none());
+    }
+
+    #[test]
+    fn one_that_ended_ahead_of_its_run_harms_nothing() {
+        let zygotes = zygotes();
+        let zygote = zygotes.get().unwrap();
+        let (error, theirs) = wire::pair().unwrap();
+        wire::send(&theirs, &json!({ "error": "no memory" })).unwrap();
+        let mut wires = zygote.order().unwrap();
+        wires.warden = error;
+        *zygotes.spare.lock() = Some((Arc::downgrade(&zygote), wires));
+        assert!(Arc::ptr_eq(&zygotes.fork().unwrap().zygote, &zygote));
+    }
+
+    #[test]
+    fn one_that_is_gone_is_told_from_one_that_does_not_answer() {
+        let (ours, theirs) = wire::pair().unwrap();
+        let zygote = Arc::new(with_socket(ours));
+        let wires = zygote.order().unwrap();
+        rustix::io::ioctl_fionbio(&zygote.socket, true).unwrap();
+        let full = loop {
+            if let Err(refusal) = zygote.order() {
+                break refusal;
+            }
+        };
+        assert!(matches!(full, Refusal::Failed(_)), "{full:?}");
+        drop(theirs);
+        assert!(matches!(zygote.order(), Err(Refusal::Gone)));
+        assert!(matches!(wires.child(&zygote), Err(Refusal::Gone)));
     }
 }

@@ -24,7 +24,7 @@ mod streams;
 mod support;
 #[path = "../executor/threads.rs"]
 mod threads;
-
+mod watch;
 mod zygote;
 
 use automation_py::ProcessExecutor as Tested;
