@@ -9,6 +9,7 @@ mod inspect;
 mod job;
 mod ladder;
 mod memory;
+mod order;
 mod perform;
 mod pipe;
 mod pool;
@@ -16,6 +17,7 @@ mod tree;
 mod verdict;
 mod wire;
 mod zygote;
+mod zygotes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,6 +49,11 @@ use self::pool::Pool;
 ///
 /// # Limits
 /// Memory is limited for each process and watched for all of a run's together; so is processor time.
+///
+/// # Accounting
+/// The kernel counts the processor time of the process and of programs that it waited for. Memory, and what it
+/// starts, is looked at every 50 ms; `usage.children` of a run that could not say its last words is what was seen then.
+/// `usage.threads` is `None`: nothing tells of a thread before Python 3.12.
 ///
 /// # Examples
 /// ```

@@ -6,24 +6,23 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use automation_core::executor::{ExecutorError, Invocation, Outcome, RunEvent};
-use automation_core::script::Entry;
-use automation_core::{Effect, ResourceUsage, limits};
+use automation_core::executor::{ExecutorError, Outcome, RunEvent};
+use automation_core::{Effect, ResourceUsage};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::answers::Answers;
 use super::job::{Answer, Job};
 use super::ladder::Ladder;
 use super::memory::Memory;
+use super::order::order;
 use super::pipe::{Chunk, Pipe};
 use super::pool::Pool;
 use super::tree::{self, Process};
 use super::verdict::{Cut, End, Verdict, cut_ending, verdict};
 use super::wire::{self, Inbox, Received, timespec};
 use super::zygote::{Child, Wires, Zygote};
-use crate::run::{ProgressLines, argv, folder};
+use crate::run::ProgressLines;
 
 /// What is read from a stream at once: what a pipe holds.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -60,44 +59,6 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     pool.zygotes.prepare();
     let end = watch.until_end();
     watch.outcome(end)
-}
-
-/// Returns what the child is told.
-fn order(invocation: &Invocation, code: Option<&str>, dry_run: bool) -> Value {
-    let script = &invocation.script;
-    let entry = match script.metadata().entry {
-        Entry::Plain => "plain",
-        Entry::Run => "run",
-    };
-    let now = clock_gettime(ClockId::Monotonic);
-    let now = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
-    let limits = &invocation.limits;
-    json!({
-        "do": "run",
-        "argv": argv(invocation),
-        "source": &**script.source(),
-        "code": code,
-        "folder": folder(script.path()).map(|folder| folder.to_string_lossy().into_owned()),
-        "entry": entry,
-        "execution_id": invocation.execution_id.to_string(),
-        "parameters": invocation.parameters,
-        "ticket": invocation.ticket,
-        "classification": invocation.classification,
-        "dry_run": dry_run,
-        "deny": script.metadata().deny,
-        "deadline": now + limits.timeout.as_secs_f64(),
-        "limits": {
-            "cpu_seconds": limits.cpu.map(|cpu| cpu.as_secs_f64()),
-            "memory_bytes": limits.memory_bytes,
-            "children_max": limits.children_max,
-        },
-        "json": {
-            "depth": limits::JSON_DEPTH_MAX,
-            "nodes": limits::JSON_NODES_MAX,
-            "size": limits::JSON_BYTES_MAX,
-            "integer": limits::JSON_INTEGER_MAX,
-        },
-    })
 }
 
 /// A run in progress.
@@ -365,6 +326,7 @@ impl<'a> Watch<'a> {
         outcome.output.stderr = stderr.close();
         Ok(outcome)
     }
+
     /// Ends what the process has started, when it was not left behind by a script that ended by itself.
     fn end_started(&mut self, end: End) {
         if end == End::WithZygote {

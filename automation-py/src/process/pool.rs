@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::builder::Settings;
 use super::job::Job;
 use super::perform::perform;
-use super::zygote::Zygotes;
+use super::zygotes::Zygotes;
 use crate::executor::panicked;
 
 /// Bytes of code that are kept: a registry has hundreds of scripts, and each reload may bring new versions.

@@ -72,6 +72,18 @@ async fn the_last_words_are_heard_though_the_host_is_behind() {
 }
 
 #[tokio::test]
+async fn a_script_waits_while_much_of_what_it_said_waits() {
+    let source = "from automation import ctx\nfor _ in range(40): ctx.log('x' * 500_000)\n";
+    let mut case = Case::new(source);
+    case.invocation.host = Arc::new(Watched::default());
+    let outcome = case.run(&executor()).await;
+    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
+    // The host takes 30 ms for each, and few of them are held meanwhile.
+    let took = outcome.duration;
+    assert!(took > Duration::from_millis(900), "{took:?}");
+}
+
+#[tokio::test]
 async fn memory_that_processes_share_counts_once() {
     let executor = executor();
     let fork = "import multiprocessing, time\n\

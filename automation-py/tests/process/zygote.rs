@@ -218,8 +218,9 @@ async fn a_low_limit_of_descriptors_is_enough() {
 /// Returns an interpreter that is started as the leader of a session.
 fn leading_python(folder: &std::path::Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    let python = std::env::var("AUTOMATION_TEST_PYTHON");
-    let python = python.unwrap_or_else(|_| env!("AUTOMATION_BUILD_PYTHON").to_owned());
+    let python = std::env::var_os("AUTOMATION_TEST_PYTHON");
+    let python = python.unwrap_or_else(|| env!("AUTOMATION_BUILD_PYTHON").into());
+    let python = python.to_str().unwrap();
     let path = folder.join("python");
     std::fs::write(&path, format!("#!/bin/sh\nexec setsid {python} \"$@\"\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
