@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::builder::AutomationBuilder;
-use crate::engine::{Engine, Watch};
+use crate::engine::{Engine, Quarantined, Watch};
 use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::executor::ExecutorHealth;
@@ -14,7 +14,7 @@ use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket,
 };
-use crate::script::{Script, ScriptIndex};
+use crate::script::{Script, ScriptIndex, Validation};
 use crate::stats::Stats;
 
 /// The handle that applications hold. Clones are cheap and share everything.
@@ -159,6 +159,42 @@ impl Automation {
         self.engine.script(name)
     }
 
+    /// Says what is wrong or doubtful about a source, and what it would be as a script: metadata block, parameters,
+    /// syntax, packages, and what would harm the host. Nothing of it is executed, registered or kept.
+    ///
+    /// # Errors
+    /// Kind `executor` when the source can't be inspected. A faulty source is in the [`Validation`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing; an inspection that began goes on for its bounded time.
+    ///
+    /// # Examples
+    /// ```
+    /// use automation_core::{Automation, ScriptRegistry};
+    /// # use automation_core::executor::{Ending, FnExecutor, Outcome};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let executor = FnExecutor::new(|_| async { Outcome::new(Ending::Completed) });
+    /// let automation = Automation::builder()
+    ///     .scripts(ScriptRegistry::from_scripts([]))
+    ///     .executor(executor) // automation_py's PythonExecutor knows Python
+    ///     .build()?;
+    /// let found = automation.validate("greet.py", "# /// script\n# order = 1\n# ///\n").await?;
+    /// assert!(!found.is_valid());
+    /// assert!(found.diagnostics[0].to_string().starts_with("greet.py:2:3: "));
+    /// let found = automation.validate("greet.py", "print('{}')\n").await?;
+    /// assert!(found.script.is_some_and(|script| script.metadata().category.is_none()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn validate(
+        &self,
+        name: impl Into<String> + Send,
+        source: impl Into<Vec<u8>> + Send,
+    ) -> Result<Validation> {
+        self.engine.validate(name.into(), source.into()).await
+    }
+
     /// Reads the scripts folder again. Runs that were accepted keep their version.
     ///
     /// # Errors
@@ -166,6 +202,29 @@ impl Automation {
     /// scripts stay.
     pub async fn reload(&self) -> Result<Arc<ScriptIndex>> {
         self.engine.reload().await
+    }
+
+    /// Returns the script versions that are kept out of this process, by script: a run of theirs could not be stopped,
+    /// ended the process, changed it for all others, or met its memory limit where the interpreter may not survive
+    /// that. They run in the isolated executor, where there is one. Other versions of the same scripts are not affected.
+    ///
+    /// # Errors
+    /// Kind `storage`, as long as what is recorded could not be read since the start.
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>> {
+        self.engine.quarantined().await
+    }
+
+    /// Releases a script from quarantine: every version, by the script's name, or one, by its version. Returns what is
+    /// released. It is kept out again by the next run that is a cause.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request` for a malformed actor, `script_not_found`, `conflict` when the script is not in
+    /// quarantine, `storage`; then what could not be released stays where it is.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open which versions are released.
+    pub async fn release(&self, script: &str, actor: Option<&str>) -> Result<Vec<Quarantined>> {
+        self.engine.release(script, actor).await
     }
 
     /// Returns how everything is. Never fails: what does not answer is shown as such.
@@ -195,6 +254,8 @@ pub struct Health {
     pub storage: Option<String>,
     /// Why the storage does not answer.
     pub storage_error: Option<String>,
+    /// Script versions that are kept out of this process, as far as they are known: nothing runs before they are.
+    pub quarantined: Vec<Quarantined>,
     /// Executions that are dispatched.
     pub running: usize,
     /// Executions that wait to be dispatched.

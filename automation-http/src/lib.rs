@@ -25,13 +25,15 @@ use automation_core::Automation;
 use axum::Router;
 
 /// The routes of the interface, as methods and paths; `{name}` stands for one segment.
-pub const ROUTES: [(&str, &str); 8] = [
+pub const ROUTES: [(&str, &str); 10] = [
     ("POST", "/api/automation/execute"),
     ("POST", "/api/automation/manual"),
     ("POST", "/api/automation/test"),
     ("GET", "/api/automation/logs/{ticket_id}"),
     ("GET", "/api/automation/stats"),
     ("GET", "/api/automation/scripts"),
+    ("POST", "/api/automation/scripts/{name}/release"),
+    ("POST", "/api/automation/scripts/validate"),
     ("GET", "/api/automation/python/check"),
     ("GET", "/health"),
 ];

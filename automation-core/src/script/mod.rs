@@ -3,15 +3,19 @@
 mod block;
 mod category;
 mod declaration;
+mod encoding;
 mod fields;
 mod folder;
 mod index;
 mod message;
 mod metadata;
 mod name;
+mod output;
 mod parameters;
 mod problems;
 mod registry;
+mod signature;
+mod validation;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,10 +31,14 @@ use crate::limits::SCRIPT_BYTES_MAX;
 
 pub use self::category::Category;
 pub use self::index::{InvalidScript, ScriptIndex};
-pub use self::metadata::{Entry, Isolation, Metadata, Risk};
+pub use self::metadata::{Entry, Metadata, Risk};
 pub use self::name::{InvalidName, ScriptName};
+pub use self::output::{Misfit, OutputSchema};
 pub use self::parameters::ParameterSchema;
 pub use self::registry::{RegistryError, ScriptRegistry};
+pub use self::signature::{Argument, Inspection, Signature};
+pub use self::validation::Validation;
+pub use crate::execution::Isolation;
 
 /// One script, as it was when it was read.
 #[derive(Debug, Clone)]
@@ -41,6 +49,19 @@ pub struct Script {
     path: PathBuf,
     metadata: Metadata,
     parameters: ParameterSchema,
+    /// Whether the block has a table of parameters, be it empty.
+    declares_parameters: bool,
+    output: Option<OutputSchema>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// What the block of a script says, and what is doubtful about it.
+#[derive(Default)]
+struct Said {
+    metadata: Metadata,
+    /// `None` without a table of parameters.
+    parameters: Option<ParameterSchema>,
+    output: Option<OutputSchema>,
     warnings: Vec<Diagnostic>,
 }
 
@@ -66,15 +87,17 @@ impl Script {
         let name = ScriptName::parse(&file)
             .map_err(|error| vec![Diagnostic::error(&*file, error.to_string())])?;
         let source = text(&file, bytes).map_err(|diagnostic| vec![diagnostic])?;
-        let (metadata, parameters, warnings) = read(&file, source)?;
+        let said = read(&file, source)?;
         Ok(Self {
             name,
             version: version(bytes),
             source: source.into(),
             path: path.to_owned(),
-            metadata,
-            parameters,
-            warnings,
+            metadata: said.metadata,
+            declares_parameters: said.parameters.is_some(),
+            parameters: said.parameters.unwrap_or_default(),
+            output: said.output,
+            warnings: said.warnings,
         })
     }
 
@@ -112,6 +135,12 @@ impl Script {
     #[must_use]
     pub const fn parameters(&self) -> &ParameterSchema {
         &self.parameters
+    }
+
+    /// Returns what the script promises of its result, if it promises anything.
+    #[must_use]
+    pub const fn output_schema(&self) -> Option<&OutputSchema> {
+        self.output.as_ref()
     }
 
     /// Returns what is doubtful about the script without making it invalid.
@@ -152,7 +181,10 @@ fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Diagnostic> {
         return Err(at(offset, "a NUL byte, expected text"));
     }
     match str::from_utf8(bytes) {
-        Ok(source) => Ok(source.strip_prefix('\u{feff}').unwrap_or(source)),
+        Ok(source) => match encoding::fault(source) {
+            Some((line, column, message)) => Err(Diagnostic::error(file, message).at(line, column)),
+            None => Ok(source.strip_prefix('\u{feff}').unwrap_or(source)),
+        },
         Err(error) => {
             let offset = error.valid_up_to();
             let message = format!(
@@ -173,32 +205,36 @@ fn too_large(file: &str) -> Diagnostic {
 }
 
 /// Reads the metadata block: what it says, and what is doubtful about it.
-fn read(
-    file: &str,
-    source: &str,
-) -> Result<(Metadata, ParameterSchema, Vec<Diagnostic>), Vec<Diagnostic>> {
+fn read(file: &str, source: &str) -> Result<Said, Vec<Diagnostic>> {
     let Some(block) = block::find(file, source).map_err(|diagnostic| vec![diagnostic])? else {
         let warnings = block::near_miss(source).map(|line| {
             let message = "not the start of a metadata block, which is exactly `# /// script`";
             Diagnostic::warning(file, message).at(line, 1)
         });
-        return Ok((
-            Metadata::default(),
-            ParameterSchema::default(),
-            warnings.into_iter().collect(),
-        ));
+        return Ok(Said {
+            warnings: warnings.into_iter().collect(),
+            ..Said::default()
+        });
     };
     let document =
         DeTable::parse(block.toml()).map_err(|error| vec![not_toml(file, &block, &error)])?;
     let mut findings = Findings::new(file, &block);
-    let (metadata, table) = metadata::read(document.get_ref(), &mut findings);
-    let parameters = table.map_or_else(ParameterSchema::default, |table| {
-        declaration::read(table, &metadata, &mut findings)
-    });
+    let (metadata, schemas) = metadata::read(document.get_ref(), &mut findings);
+    let parameters = schemas
+        .parameters
+        .map(|table| declaration::read(table, &metadata, &mut findings));
+    let output = schemas
+        .output
+        .and_then(|table| output::read(table, &mut findings));
     if findings.has_errors() {
         return Err(findings.into_sorted());
     }
-    Ok((metadata, parameters, findings.into_sorted()))
+    Ok(Said {
+        metadata,
+        parameters,
+        output,
+        warnings: findings.into_sorted(),
+    })
 }
 
 fn not_toml(file: &str, block: &Block, error: &toml::de::Error) -> Diagnostic {

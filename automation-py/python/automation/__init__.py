@@ -17,6 +17,7 @@ from ._automation import (
     NoScriptForCategoryError,
     OverloadedError,
     Page,
+    Quarantined,
     Route,
     RunInterrupted,
     Script,
@@ -27,6 +28,7 @@ from ._automation import (
     StorageError,
     TicketNotFoundError,
     UnsupportedError,
+    Validation,
     __version__,
 )
 
@@ -55,6 +57,7 @@ __all__ = [
     "NoScriptForCategoryError",
     "OverloadedError",
     "Page",
+    "Quarantined",
     "Route",
     "RunInterrupted",
     "Script",
@@ -65,5 +68,6 @@ __all__ = [
     "StorageError",
     "TicketNotFoundError",
     "UnsupportedError",
+    "Validation",
     "__version__",
 ]

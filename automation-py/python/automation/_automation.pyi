@@ -10,15 +10,17 @@ Example:
     ...     print(run.status, run.parsed_output)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from os import PathLike
+from subprocess import CompletedProcess
 from types import TracebackType
 from typing import Any, Literal, final, overload, type_check_only
 
 __version__: str
 
 _Status = Literal["starting", "running", "completed", "failed", "cancelled"]
+_Concern = Literal["abandoned", "crashed", "contaminated", "memory_limit"]
 
 @final
 class Automation:
@@ -38,6 +40,7 @@ class Automation:
         workers: int | None = None,
         executions_max: int | None = None,
         queue_max: int | None = None,
+        isolated: bool = True,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
 
@@ -50,6 +53,9 @@ class Automation:
             workers: Scripts that run at once.
             executions_max: Runs that may be dispatched at once.
             queue_max: Accepted runs that may wait; the next one is refused.
+            isolated: Whether there is an executor for scripts that say `isolation = "process"`. It runs them on
+                `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
+                it, and where `sys.executable` is no Python interpreter, such scripts are refused.
 
         Raises:
             InvalidRequestError: A setting can't be used, or the folder can't be read.
@@ -210,6 +216,44 @@ class Automation:
             InvalidScriptError: The script is not fit to run.
         """
 
+    def quarantined(self) -> list[Quarantined]:
+        """Returns the script versions that are kept out of the process, by script: a run of theirs could not be
+        stopped, ended the process, changed it for all others, or met its memory limit where Python may not survive
+        that. Other versions of the same scripts are not affected.
+
+        Raises:
+            StorageError: What is recorded could not be read since the start.
+        """
+
+    def release(self, script: str, *, actor: str | None = None) -> list[Quarantined]:
+        """Releases a script from quarantine. It is kept out again by the next run that is a cause.
+
+        Args:
+            script: The script's name, for every version of it, or one version.
+            actor: Who asks.
+
+        Returns:
+            What is released.
+
+        Raises:
+            InvalidRequestError: The actor is malformed.
+            ScriptNotFoundError: No script has this name or version.
+            ConflictError: The script is not in quarantine.
+            StorageError: The release could not be recorded.
+        """
+
+    def validate(self, source: str, *, name: str = "script.py") -> Validation:
+        """Says what is wrong or doubtful about a source, without executing, registering or keeping it.
+
+        Args:
+            source: The text of the script's file.
+            name: The name that the file would have.
+
+        Raises:
+            ClosedError: The handle was shut down.
+            ExecutorError: The source can't be inspected.
+        """
+
     def reload(self) -> None:
         """Reads the scripts folder again. Runs that were accepted keep their version.
 
@@ -219,8 +263,8 @@ class Automation:
         """
 
     def check(self) -> dict[str, Any]:
-        """Returns how everything is: `ready`, `accepting`, `running`, `queued`, `storage`, `storage_error`, and
-        `executor` with the Python that runs the scripts. Never raises an `AutomationError` before a fork."""
+        """Returns how everything is: `ready`, `accepting`, `running`, `queued`, `storage`, `storage_error`,
+        `quarantined`, and `executor` with the Python that runs the scripts. Never raises an `AutomationError` before a fork."""
 
     def shutdown(self, grace: float = 30.0) -> None:
         """Refuses further runs, waits up to `grace` seconds for the present ones, cancels the rest, and closes.
@@ -358,6 +402,14 @@ class Execution:
         """Largest memory use, where it was measured."""
 
     @property
+    def children(self) -> int | None:
+        """Programs that it started, where they were counted."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that it started, where they were counted."""
+
+    @property
     def output(self) -> str:
         """Standard output."""
 
@@ -392,6 +444,14 @@ class Execution:
     @property
     def still_running(self) -> bool:
         """Whether the script could not be stopped and was still running when this was recorded."""
+
+    @property
+    def isolation(self) -> Literal["in-process", "process"]:
+        """Where it ran; for one that waits, where it would run now."""
+
+    @property
+    def concern(self) -> _Concern | None:
+        """Why this version of the script is kept out of the process since this run, if so."""
 
     def raise_for_status(self) -> Execution:
         """Returns the execution itself, unless it failed or was cancelled. An open one has done neither.
@@ -491,12 +551,32 @@ class Script:
         """Each parameter's default, where it has one."""
 
     @property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema (draft 2020-12) that its result keeps; `None` when it promises nothing."""
+
+    @property
     def timeout(self) -> float:
         """Seconds from its first byte to its deadline."""
 
     @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time it may use; `None`: no limit of its own."""
+
+    @property
     def memory_mb(self) -> int:
         """Memory it may use, in MiB."""
+
+    @property
+    def output_kib(self) -> int:
+        """KiB of each stream that are kept."""
+
+    @property
+    def children_max(self) -> int | None:
+        """Programs it may start in all; `None`: no limit."""
+
+    @property
+    def deny(self) -> list[Literal["subprocess", "network", "write", "native"]]:
+        """What it must not do."""
 
     @property
     def isolation(self) -> Literal["in-process", "process"]:
@@ -537,6 +617,41 @@ class Script:
     def __hash__(self) -> int: ...
 
 @final
+class Quarantined:
+    """A script version that is kept out of the process, and why."""
+
+    @property
+    def script_name(self) -> str:
+        """The script."""
+
+    @property
+    def script_version(self) -> str:
+        """SHA-256 of its source, in hex: another version is not affected."""
+
+    @property
+    def concern(self) -> _Concern:
+        """Why."""
+
+    @property
+    def execution_id(self) -> str:
+        """The run that showed it."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was found out."""
+
+    @property
+    def consequence(self) -> Literal["isolated", "tolerated", "refused"]:
+        """What becomes of its runs: they run in a process of their own; or, where nothing can isolate them, still in
+        this one, or not at all when one of them ended the process."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the properties as a dictionary that `json.dumps` takes."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
 class InvalidScript:
     """A script that can't run, and why."""
 
@@ -553,6 +668,31 @@ class InvalidScript:
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class Validation:
+    """What was found in a source that was looked at and not kept; true when it could run."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it was looked at."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it could run."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong or doubtful, with line and column."""
+
+    @property
+    def script(self) -> Script | None:
+        """What it would be as a script; `None` when it can't run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the properties as a dictionary that `json.dumps` takes."""
+
+    def __bool__(self) -> bool: ...
 
 @final
 class Route:
@@ -577,6 +717,10 @@ class Route:
     @property
     def alternatives(self) -> list[str]:
         """Other scripts of the category, in their order."""
+
+    @property
+    def concern(self) -> _Concern | None:
+        """Why the version is kept out of the process, if it is and that is known already."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
@@ -632,12 +776,32 @@ class ScriptStats:
         """The length that 99 % of the runs do not exceed."""
 
     @property
+    def queue_time(self) -> float:
+        """Time that its runs waited for a worker."""
+
+    @property
+    def avg_queue_time(self) -> float:
+        """The mean of that."""
+
+    @property
     def cpu_time(self) -> float:
         """Processor time of the runs in `total`, where it was measured."""
 
     @property
     def memory_peak_bytes(self) -> int:
         """Largest memory use of a run; 0 where none was measured."""
+
+    @property
+    def children(self) -> int:
+        """Programs that its runs started, where they were counted."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that its runs started, where they were counted."""
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes that its runs wrote to both streams."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
@@ -768,6 +932,36 @@ class Context:
 
         Raises:
             LookupError: There is none.
+        """
+
+    def run_cmd(
+        self,
+        args: Sequence[str | bytes | PathLike[str]],
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PathLike[str] | None = None,
+    ) -> CompletedProcess[str]:
+        """Runs a program, without a shell, and waits for its end; the end of the run ends it and what it started.
+
+        Args:
+            args: The program and its arguments: a list, and no text.
+            timeout: Seconds until it is killed. Default: the run's own deadline.
+            check: Whether another exit code than 0 is an error.
+            input: What it reads from standard input, which is empty otherwise.
+            env: Its whole environment. Default: the run's.
+            cwd: The folder in which it starts.
+
+        Returns:
+            `returncode`, `stdout` and `stderr`; of each stream 1 MiB at most, then a line that says so.
+
+        Raises:
+            TypeError: `args` is no list of texts.
+            OSError: The program can't be started.
+            subprocess.CalledProcessError: It failed; the message has the end of its standard error.
+            subprocess.TimeoutExpired: It did not end in time, and was killed.
         """
 
 ctx: Context

@@ -34,7 +34,7 @@ impl std::hash::Hash for Script {
 }
 
 /// What `to_dict` shows: every property.
-const SCRIPT_FIELDS: [&str; 19] = [
+const SCRIPT_FIELDS: [&str; 24] = [
     "name",
     "version",
     "path",
@@ -44,8 +44,13 @@ const SCRIPT_FIELDS: [&str; 19] = [
     "parameters",
     "schema",
     "defaults",
+    "output_schema",
     "timeout",
+    "cpu_seconds",
     "memory_mb",
+    "output_kib",
+    "children_max",
+    "deny",
     "isolation",
     "risk",
     "idempotent",
@@ -104,8 +109,21 @@ impl Script {
     }
 
     #[getter]
+    fn output_schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let schema = self.0.output_schema();
+        schema
+            .map(|output| convert::to_python(py, output.schema()))
+            .transpose()
+    }
+
+    #[getter]
     fn timeout(&self) -> f64 {
         self.0.metadata().timeout.as_secs_f64()
+    }
+
+    #[getter]
+    fn cpu_seconds(&self) -> Option<f64> {
+        self.0.metadata().cpu.map(|cpu| cpu.as_secs_f64())
     }
 
     #[getter]
@@ -114,8 +132,24 @@ impl Script {
     }
 
     #[getter]
-    fn isolation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        convert::to_python(py, &json!(self.0.metadata().isolation))
+    fn output_kib(&self) -> usize {
+        self.0.metadata().stream_bytes / 1024
+    }
+
+    #[getter]
+    fn children_max(&self) -> Option<u32> {
+        self.0.metadata().children_max
+    }
+
+    #[getter]
+    fn deny(&self) -> Vec<&'static str> {
+        let denied = self.0.metadata().deny.iter();
+        denied.map(|effect| effect.as_str()).collect()
+    }
+
+    #[getter]
+    fn isolation(&self) -> &'static str {
+        self.0.metadata().isolation.as_str()
     }
 
     #[getter]
@@ -196,6 +230,52 @@ impl InvalidScript {
     }
 }
 
+/// What was found in a source that was looked at and not kept.
+#[pyclass(frozen, module = "automation")]
+pub(crate) struct Validation(core::script::Validation);
+
+impl From<core::script::Validation> for Validation {
+    fn from(validation: core::script::Validation) -> Self {
+        Self(validation)
+    }
+}
+
+#[pymethods]
+impl Validation {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn valid(&self) -> bool {
+        self.0.is_valid()
+    }
+
+    #[getter]
+    fn problems(&self) -> Vec<String> {
+        texts(&self.0.diagnostics)
+    }
+
+    #[getter]
+    fn script(&self) -> Option<Script> {
+        self.0.script.clone().map(Script::from)
+    }
+
+    /// Returns the properties as a dictionary that `json.dumps` takes.
+    fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        to_dict(slf, &["name", "valid", "problems", "script"])
+    }
+
+    fn __bool__(&self) -> bool {
+        self.0.is_valid()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["name", "problems"])
+    }
+}
+
 /// Which script would run for a ticket, and why.
 #[pyclass(frozen, eq, hash, get_all, module = "automation")]
 #[derive(PartialEq, Eq, Hash)]
@@ -205,6 +285,7 @@ pub(crate) struct Route {
     category: String,
     reason: String,
     alternatives: Vec<String>,
+    concern: Option<&'static str>,
 }
 
 impl From<core::Route> for Route {
@@ -215,6 +296,7 @@ impl From<core::Route> for Route {
             category: route.category,
             reason: route.reason,
             alternatives: route.alternatives,
+            concern: route.concern.map(core::Concern::as_str),
         }
     }
 }
@@ -229,6 +311,7 @@ impl Route {
             "category",
             "reason",
             "alternatives",
+            "concern",
         ];
         to_dict(slf, &fields)
     }

@@ -1,8 +1,10 @@
 //! Tests of the room as a whole: what an author sees when a script is read.
 
 mod metadata;
+mod output;
 mod parameters;
 mod registry;
+mod signature;
 
 use super::{Diagnostic, Script};
 
