@@ -3,7 +3,11 @@
 //! A short round is part of the suite. `make torture` runs 10,000 (`TORTURE_RUNS`, `TORTURE_SEED`), prints what it
 //! measured, and is also what finds a leak of a few bytes a run.
 
-#![expect(clippy::print_stdout, reason = "the measurement is the product")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the measurement is the product, and a test's helpers fail like a test"
+)]
 
 #[path = "executor/support.rs"]
 #[expect(
@@ -11,6 +15,8 @@
     reason = "shared with the tests of the executor, which use more of it"
 )]
 mod support;
+#[path = "executor/tested.rs"]
+mod tested;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +29,8 @@ use automation_py::PythonExecutor;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use support::Case;
+use self::support::Case;
+use self::tested::{Tested, executor};
 
 /// What a script of the mix does, and how it may end.
 struct Kind {
@@ -340,6 +347,10 @@ async fn mix(executor: &Arc<PythonExecutor>, runs: usize, seed: u64) -> Tally {
     std::mem::take(&mut *tally.lock())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the settings of a test come from its environment"
+)]
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
@@ -377,11 +388,13 @@ async fn nothing_is_left_of_thousands_of_runs() {
         );
     }
     println!("{counted:?}");
-    assert_eq!(
-        probe(&executor).await,
-        clean,
-        "a script sees what others left"
-    );
+    let seen = probe(&executor).await;
+    for (what, before) in clean.as_object().unwrap() {
+        assert_eq!(
+            &seen[what], before,
+            "a script sees what others left: {what}"
+        );
+    }
     assert!(former.threads <= first.threads + 16, "{first:?} {former:?}");
     assert!(former.files <= first.files + 8, "{first:?} {former:?}");
     let objects = former.objects.saturating_sub(first.objects);
