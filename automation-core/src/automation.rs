@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::builder::AutomationBuilder;
-use crate::engine::{Engine, Watch};
+use crate::engine::{Engine, Quarantined, Watch};
 use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::executor::ExecutorHealth;
@@ -168,6 +168,29 @@ impl Automation {
         self.engine.reload().await
     }
 
+    /// Returns the script versions that are kept out of this process, by script: a run of theirs could not be stopped,
+    /// ended the process, changed it for all others, or met its memory limit where the interpreter may not survive
+    /// that. They run in the isolated executor, where there is one. Other versions of the same scripts are not affected.
+    ///
+    /// # Errors
+    /// Kind `storage`, as long as what is recorded could not be read since the start.
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>> {
+        self.engine.quarantined().await
+    }
+
+    /// Releases a script from quarantine: every version, by the script's name, or one, by its version. Returns what is
+    /// released. It is kept out again by the next run that is a cause.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request` for a malformed actor, `script_not_found`, `conflict` when the script is not in
+    /// quarantine, `storage`; then what could not be released stays where it is.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open which versions are released.
+    pub async fn release(&self, script: &str, actor: Option<&str>) -> Result<Vec<Quarantined>> {
+        self.engine.release(script, actor).await
+    }
+
     /// Returns how everything is. Never fails: what does not answer is shown as such.
     pub async fn health(&self) -> Health {
         self.engine.health().await
@@ -195,6 +218,8 @@ pub struct Health {
     pub storage: Option<String>,
     /// Why the storage does not answer.
     pub storage_error: Option<String>,
+    /// Script versions that are kept out of this process, as far as they are known: nothing runs before they are.
+    pub quarantined: Vec<Quarantined>,
     /// Executions that are dispatched.
     pub running: usize,
     /// Executions that wait to be dispatched.

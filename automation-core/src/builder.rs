@@ -64,9 +64,17 @@ impl AutomationBuilder {
         self
     }
 
-    /// Sets what runs the scripts whose metadata says `isolation = "process"`. Default: none, they are refused.
+    /// Sets what runs the scripts whose metadata says `isolation = "process"`, and the versions in quarantine. Default:
+    /// none; then the former are refused, and so are versions in quarantine during whose run a process died.
     pub fn isolated_executor(mut self, executor: impl Executor) -> Self {
         self.isolated_executor = Some(Arc::new(executor));
+        self
+    }
+
+    /// Sets whether every script is isolated, whatever its metadata says. Default: no. Needs
+    /// [`isolated_executor`](Self::isolated_executor).
+    pub const fn isolate_all(mut self, isolate_all: bool) -> Self {
+        self.settings.isolate_all = isolate_all;
         self
     }
 
@@ -134,6 +142,10 @@ impl AutomationBuilder {
             Some(runtime) => runtime,
             None => Handle::try_current().map_err(|_| BuildError::NoRuntime)?,
         };
+        if self.settings.isolate_all && self.isolated_executor.is_none() {
+            let part = "isolated_executor";
+            return Err(BuildError::Missing { part });
+        }
         let parts = Parts {
             scripts: self
                 .scripts
@@ -161,6 +173,7 @@ impl Default for Settings {
             executions_max: limits::EXECUTIONS_MAX,
             queue_max: limits::QUEUE_MAX,
             lease: limits::LEASE,
+            isolate_all: false,
         }
     }
 }

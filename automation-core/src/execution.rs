@@ -91,7 +91,9 @@ text_newtype!(
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+        )]
         #[non_exhaustive]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $word)] $variant,)+
@@ -167,7 +169,7 @@ words!(
         Exception = "exception",
         /// It exited with a code other than 0.
         ExitCode = "exit_code",
-        /// No result satisfies its output schema.
+        /// It completed without a result that satisfies its output schema (rule O8).
         InvalidOutput = "invalid_output",
         /// The process ended while it ran; what it did is unknown.
         Orphaned = "orphaned",
@@ -241,7 +243,7 @@ impl Event {
 /// What a run used. `None` where the executor can't measure it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUsage {
-    /// Processor time in microseconds.
+    /// Processor time in microseconds, of its threads and programs together.
     pub cpu_us: Option<u64>,
     /// Largest memory use in bytes.
     pub memory_peak_bytes: Option<u64>,
@@ -279,6 +281,18 @@ words!(
     }
 );
 
+words!(
+    /// Where a script runs.
+    #[derive(Default)]
+    Isolation {
+        /// In this process.
+        #[default]
+        InProcess = "in-process",
+        /// In a process of its own.
+        Process = "process",
+    }
+);
+
 /// One recorded run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -305,6 +319,8 @@ pub struct Execution {
     pub status: Status,
     /// Why it stands there.
     pub reason: Option<Reason>,
+    /// Where it runs; for one that waits, where it would run now.
+    pub isolation: Isolation,
     /// When it was accepted.
     pub started_at: DateTime<Utc>,
     /// When it became terminal.
@@ -349,6 +365,8 @@ pub struct Execution {
     pub output_bytes: u64,
     /// Whether the script could not be stopped and was still running when this was recorded.
     pub still_running: bool,
+    /// Why this version of the script is kept out of this process since this run, if so.
+    pub concern: Option<Concern>,
 }
 
 impl Execution {
@@ -373,6 +391,7 @@ impl Execution {
             dry_run: false,
             status: Status::Starting,
             reason: None,
+            isolation: Isolation::default(),
             started_at,
             completed_at: None,
             run_at: None,
@@ -395,6 +414,7 @@ impl Execution {
             truncated: false,
             output_bytes: 0,
             still_running: false,
+            concern: None,
         }
     }
 
@@ -438,6 +458,7 @@ impl Execution {
         self.truncated = completion.truncated;
         self.output_bytes = completion.output_bytes;
         self.still_running = completion.still_running;
+        self.concern = completion.concern;
     }
 }
 
@@ -468,6 +489,7 @@ pub struct Completion {
     pub truncated: bool,
     pub output_bytes: u64,
     pub still_running: bool,
+    pub concern: Option<Concern>,
 }
 
 impl Completion {
@@ -494,6 +516,7 @@ impl Completion {
             truncated: false,
             output_bytes: 0,
             still_running: false,
+            concern: None,
         }
     }
 }

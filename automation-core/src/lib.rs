@@ -28,11 +28,11 @@ pub mod storage;
 pub use automation::{Automation, Health};
 pub use builder::AutomationBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Update, Watch};
+pub use engine::{Consequence, Quarantined, Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
-    Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Reason,
-    ResourceUsage, TenantId, Trigger,
+    Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation,
+    Reason, ResourceUsage, TenantId, Trigger,
 };
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;

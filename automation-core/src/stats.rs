@@ -18,12 +18,20 @@ pub struct ScriptStats {
     pub failed: u64,
     /// Runs that were cancelled; not part of `total`.
     pub cancelled: u64,
+    /// Time that the runs in `total` waited for a worker, in microseconds.
+    pub queue_us: u64,
     /// Length of the runs in `total`, in microseconds.
     pub duration_us: u64,
     /// Processor time of the runs in `total` where it was measured, in microseconds.
     pub cpu_us: u64,
     /// Largest memory use of a run in `total`, in bytes; 0 where none was measured.
     pub memory_peak_bytes: u64,
+    /// Programs that the runs in `total` started, where they were counted.
+    pub children: u64,
+    /// Threads that the runs in `total` started, where they were counted.
+    pub threads: u64,
+    /// Bytes that the runs in `total` wrote to both streams.
+    pub output_bytes: u64,
     /// Lengths of the runs in `total`.
     pub durations: Histogram,
 }
@@ -32,13 +40,19 @@ impl ScriptStats {
     /// Adds an execution that became terminal. Open executions and triggers that do not count change nothing.
     pub fn add(&mut self, execution: &Execution) {
         if execution.trigger.is_counted() {
-            self.count(execution.status, execution.duration_us, execution.usage);
+            self.count(&Counted {
+                status: execution.status,
+                queue_us: execution.queue_us,
+                duration_us: execution.duration_us,
+                usage: execution.usage,
+                output_bytes: execution.output_bytes,
+            });
         }
     }
 
     /// Adds what became of an execution of a trigger that counts.
-    pub(crate) fn count(&mut self, status: Status, duration_us: Option<u64>, usage: ResourceUsage) {
-        match status {
+    pub(crate) fn count(&mut self, run: &Counted) {
+        match run.status {
             Status::Completed => self.successful += 1,
             Status::Failed => self.failed += 1,
             Status::Cancelled => {
@@ -47,13 +61,19 @@ impl ScriptStats {
             }
             Status::Starting | Status::Running => return,
         }
+        let Counted {
+            duration_us, usage, ..
+        } = *run;
         let duration_us = duration_us.unwrap_or(0);
         self.total += 1;
+        self.queue_us += run.queue_us.unwrap_or(0);
         self.duration_us += duration_us;
         self.cpu_us += usage.cpu_us.unwrap_or(0);
-        self.memory_peak_bytes = self
-            .memory_peak_bytes
-            .max(usage.memory_peak_bytes.unwrap_or(0));
+        let peak = usage.memory_peak_bytes.unwrap_or(0);
+        self.memory_peak_bytes = self.memory_peak_bytes.max(peak);
+        self.children += u64::from(usage.children.unwrap_or(0));
+        self.threads += u64::from(usage.threads.unwrap_or(0));
+        self.output_bytes += run.output_bytes;
         self.durations.add(Histogram::bucket(duration_us), 1);
     }
 
@@ -63,9 +83,13 @@ impl ScriptStats {
         self.successful += other.successful;
         self.failed += other.failed;
         self.cancelled += other.cancelled;
+        self.queue_us += other.queue_us;
         self.duration_us += other.duration_us;
         self.cpu_us += other.cpu_us;
         self.memory_peak_bytes = self.memory_peak_bytes.max(other.memory_peak_bytes);
+        self.children += other.children;
+        self.threads += other.threads;
+        self.output_bytes += other.output_bytes;
         self.durations.merge(&other.durations);
     }
 
@@ -82,17 +106,37 @@ impl ScriptStats {
 
     /// Returns the mean length in microseconds, 0 when nothing ran.
     #[must_use]
+    pub fn avg_duration_us(&self) -> f64 {
+        self.mean(self.duration_us)
+    }
+
+    /// Returns the mean wait for a worker in microseconds, 0 when nothing ran.
+    #[must_use]
+    pub fn avg_queue_us(&self) -> f64 {
+        self.mean(self.queue_us)
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         reason = "2^52 microseconds are 142 years"
     )]
-    pub fn avg_duration_us(&self) -> f64 {
+    fn mean(&self, sum: u64) -> f64 {
         if self.total == 0 {
             0.0
         } else {
-            self.duration_us as f64 / self.total as f64
+            sum as f64 / self.total as f64
         }
     }
+}
+
+/// What the end of one run adds to the sums.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    pub(crate) status: Status,
+    pub(crate) queue_us: Option<u64>,
+    pub(crate) duration_us: Option<u64>,
+    pub(crate) usage: ResourceUsage,
+    pub(crate) output_bytes: u64,
 }
 
 /// The statistics of a tenant.

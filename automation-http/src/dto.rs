@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use automation_core::executor::ExecutorHealth;
-use automation_core::script::{InvalidScript, Script};
-use automation_core::{Execution, Reason, ScriptStats, Stats, Status};
+use automation_core::script::{InvalidScript, Metadata, Script};
+use automation_core::{
+    Concern, Consequence, Effect, Execution, Isolation, Quarantined, Reason, ScriptStats, Stats,
+    Status,
+};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -71,10 +74,14 @@ struct Facts {
     queue_ms: Option<f64>,
     cpu_ms: Option<f64>,
     memory_peak_bytes: Option<u64>,
+    children: Option<u32>,
+    threads: Option<u32>,
     exit_code: Option<i32>,
     still_running: bool,
     truncated: bool,
     output_bytes: u64,
+    isolation: Isolation,
+    concern: Option<Concern>,
     script_version: String,
     dry_run: bool,
     attempt: i32,
@@ -94,10 +101,14 @@ impl Facts {
             queue_ms: execution.queue_us.map(milliseconds),
             cpu_ms: execution.usage.cpu_us.map(milliseconds),
             memory_peak_bytes: execution.usage.memory_peak_bytes,
+            children: execution.usage.children,
+            threads: execution.usage.threads,
             exit_code: execution.exit_code,
             still_running: execution.still_running,
             truncated: execution.truncated,
             output_bytes: execution.output_bytes,
+            isolation: execution.isolation,
+            concern: execution.concern,
             script_version: execution.script_version.clone(),
             dry_run: execution.dry_run,
             attempt: execution.attempt,
@@ -217,6 +228,8 @@ pub(crate) struct StatsDto {
     percentiles: Percentiles,
     cpu: Cpu,
     memory: Memory,
+    #[serde(flatten)]
+    totals: Totals,
     scripts: BTreeMap<String, ScriptStatsDto>,
 }
 
@@ -248,6 +261,7 @@ impl From<Stats> for StatsDto {
             memory: Memory {
                 peak_bytes: all.memory_peak_bytes,
             },
+            totals: Totals::of(&all),
             scripts,
         }
     }
@@ -265,6 +279,8 @@ struct ScriptStatsDto {
     percentiles: Percentiles,
     cpu: Cpu,
     memory: Memory,
+    #[serde(flatten)]
+    totals: Totals,
 }
 
 impl From<&ScriptStats> for ScriptStatsDto {
@@ -281,6 +297,37 @@ impl From<&ScriptStats> for ScriptStatsDto {
             memory: Memory {
                 peak_bytes: stats.memory_peak_bytes,
             },
+            totals: Totals::of(stats),
+        }
+    }
+}
+
+/// What else runs used, summed up.
+#[derive(Debug, Serialize)]
+struct Totals {
+    queue: Queue,
+    output_bytes: u64,
+    children: u64,
+    threads: u64,
+}
+
+/// Waiting for a worker.
+#[derive(Debug, Serialize)]
+struct Queue {
+    total_ms: f64,
+    avg_ms: f64,
+}
+
+impl Totals {
+    fn of(stats: &ScriptStats) -> Self {
+        Self {
+            queue: Queue {
+                total_ms: milliseconds(stats.queue_us),
+                avg_ms: stats.avg_queue_us().round() / 1000.0,
+            },
+            output_bytes: stats.output_bytes,
+            children: stats.children,
+            threads: stats.threads,
         }
     }
 }
@@ -349,23 +396,46 @@ pub(crate) struct ScriptDto {
     parameters: Map<String, Value>,
     schema: Value,
     defaults: Map<String, Value>,
+    output_schema: Option<Value>,
     version: String,
     limits: LimitsDto,
-    isolation: automation_core::script::Isolation,
+    deny: Vec<Effect>,
+    isolation: Isolation,
+    /// Null for a version that may run in this process.
+    quarantine: Option<QuarantineDto>,
     risk: automation_core::script::Risk,
     idempotent: bool,
     warnings: Vec<String>,
 }
 
+/// What a script may use; null where it has no limit of its own.
 #[derive(Debug, Serialize)]
 struct LimitsDto {
     timeout_seconds: f64,
+    cpu_seconds: Option<f64>,
     memory_mb: u64,
+    output_kib: usize,
+    children_max: Option<u32>,
 }
 
-impl From<&Script> for ScriptDto {
-    fn from(script: &Script) -> Self {
+impl From<&Metadata> for LimitsDto {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            timeout_seconds: metadata.timeout.as_secs_f64(),
+            cpu_seconds: metadata.cpu.map(|cpu| cpu.as_secs_f64()),
+            memory_mb: metadata.memory_mb,
+            output_kib: metadata.stream_bytes / 1024,
+            children_max: metadata.children_max,
+        }
+    }
+}
+
+impl ScriptDto {
+    /// `quarantined` are the versions of all scripts that are kept out of the process.
+    pub(crate) fn new(script: &Script, quarantined: &[Quarantined]) -> Self {
         let metadata = script.metadata();
+        let mut quarantined = quarantined.iter();
+        let quarantined = quarantined.find(|one| one.script_version == **script.version());
         Self {
             category: metadata.category.clone(),
             script: script.name().to_owned(),
@@ -373,15 +443,39 @@ impl From<&Script> for ScriptDto {
             parameters: script.parameters().types(),
             schema: script.parameters().schema().clone(),
             defaults: script.parameters().defaults(),
+            output_schema: script.output_schema().map(|output| output.schema().clone()),
             version: script.version().to_string(),
-            limits: LimitsDto {
-                timeout_seconds: metadata.timeout.as_secs_f64(),
-                memory_mb: metadata.memory_mb,
-            },
+            limits: metadata.into(),
+            deny: metadata.deny.clone(),
             isolation: metadata.isolation,
+            quarantine: quarantined.map(QuarantineDto::from),
             risk: metadata.risk,
             idempotent: metadata.idempotent,
             warnings: script.warnings().iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// That a version is kept out of the process, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct QuarantineDto {
+    script: String,
+    version: String,
+    concern: Concern,
+    automation_id: String,
+    timestamp: String,
+    consequence: Consequence,
+}
+
+impl From<&Quarantined> for QuarantineDto {
+    fn from(one: &Quarantined) -> Self {
+        Self {
+            script: one.script_name.clone(),
+            version: one.script_version.clone(),
+            concern: one.concern,
+            automation_id: one.execution_id.to_string(),
+            timestamp: timestamp(one.at),
+            consequence: one.consequence,
         }
     }
 }
@@ -449,6 +543,8 @@ pub(crate) struct HealthDto {
     pub(crate) python_version: Option<String>,
     pub(crate) storage_available: bool,
     pub(crate) accepting: bool,
+    /// Script versions that are kept out of the process.
+    pub(crate) quarantined: usize,
     pub(crate) running: usize,
     pub(crate) queued: usize,
 }

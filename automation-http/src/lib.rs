@@ -25,13 +25,14 @@ use automation_core::Automation;
 use axum::Router;
 
 /// The routes of the interface, as methods and paths; `{name}` stands for one segment.
-pub const ROUTES: [(&str, &str); 8] = [
+pub const ROUTES: [(&str, &str); 9] = [
     ("POST", "/api/automation/execute"),
     ("POST", "/api/automation/manual"),
     ("POST", "/api/automation/test"),
     ("GET", "/api/automation/logs/{ticket_id}"),
     ("GET", "/api/automation/stats"),
     ("GET", "/api/automation/scripts"),
+    ("POST", "/api/automation/scripts/{name}/release"),
     ("GET", "/api/automation/python/check"),
     ("GET", "/health"),
 ];

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::{App, ticket};
 
 /// Fields that stand in every answer about a run.
-const FACTS: [&str; 18] = [
+const FACTS: [&str; 22] = [
     "status",
     "reason",
     "error",
@@ -25,6 +25,10 @@ const FACTS: [&str; 18] = [
     "queue_ms",
     "cpu_ms",
     "memory_peak_bytes",
+    "children",
+    "threads",
+    "isolation",
+    "concern",
     "exit_code",
     "still_running",
     "truncated",
@@ -378,6 +382,24 @@ async fn stats_answer_as_documented() {
     );
     assert_eq!(stats["cpu"], json!({"total_ms": 3.0, "avg_ms": 1.0}));
     assert_eq!(stats["memory"], json!({"peak_bytes": 4096}));
+    assert_eq!(
+        (&stats["children"], &stats["threads"]),
+        (&json!(4), &json!(2))
+    );
+    assert_eq!(stats["queue"], json!({"total_ms": 3.0, "avg_ms": 1.0}));
+    for fields in [&stats, &stats["scripts"]["disk_cleanup.py"]] {
+        assert_fields(
+            fields,
+            &[
+                "queue",
+                "output_bytes",
+                "children",
+                "threads",
+                "cpu",
+                "memory",
+            ],
+        );
+    }
     assert_fields(
         &stats["percentiles"],
         &["p50_ms", "p90_ms", "p95_ms", "p99_ms"],
@@ -385,6 +407,11 @@ async fn stats_answer_as_documented() {
     assert_eq!(stats["scripts"]["vpn_restart.py"]["success_rate"], "0.00");
     let recent = stats["recent_automations"].as_array().unwrap();
     assert_eq!(recent.len(), 3);
+    let bytes = recent
+        .iter()
+        .map(|run| run["output_bytes"].as_u64().unwrap());
+    assert_eq!(stats["output_bytes"], json!(bytes.sum::<u64>()));
+    assert_ne!(stats["output_bytes"], json!(0));
     assert_eq!(
         (&recent[0]["script_name"], &recent[0]["output"]),
         (&json!("vpn_restart.py"), &json!(""))
@@ -426,7 +453,7 @@ async fn recent_automations_are_the_ten_newest() {
 #[tokio::test]
 async fn scripts_answer_as_documented() {
     let answer = App::new().get("/api/automation/scripts").await;
-    assert_eq!(answer.message(), "Found 4 automation scripts");
+    assert_eq!(answer.message(), "Found 5 automation scripts");
     assert_eq!(answer.json()["invalid"], json!([]));
     let scripts = answer.data();
     let disk = scripts
@@ -448,7 +475,31 @@ async fn scripts_answer_as_documented() {
     assert_eq!(disk["schema"]["additionalProperties"], false);
     assert_eq!(
         disk["limits"],
-        json!({"timeout_seconds": 120.0, "memory_mb": 256})
+        json!({
+            "timeout_seconds": 120.0, "cpu_seconds": 2.5, "memory_mb": 256, "output_kib": 64, "children_max": 3
+        })
+    );
+    assert_eq!(disk["deny"], json!(["network", "native"]));
+    assert_eq!(
+        disk["output_schema"],
+        json!({"required": ["space_freed_gb"]})
+    );
+    assert_eq!(disk["quarantine"], Value::Null);
+    let slow = scripts
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|script| script["script"] == "slow.py")
+        .unwrap();
+    assert_eq!(
+        slow["limits"],
+        json!({
+            "timeout_seconds": 300.0, "cpu_seconds": null, "memory_mb": 512, "output_kib": 1024, "children_max": null
+        })
+    );
+    assert_eq!(
+        (&slow["deny"], &slow["output_schema"]),
+        (&json!([]), &Value::Null)
     );
     assert_eq!(disk["version"].as_str().unwrap().len(), 64);
     assert_fields(disk, &["isolation", "risk", "idempotent", "warnings"]);
@@ -474,6 +525,7 @@ async fn health_has_no_envelope() {
         assert_eq!(answer.status, 200);
         let health = answer.json();
         assert_fields(&health, &["version", "python_version"]);
+        assert_eq!(health["quarantined"], 0);
         assert_eq!(
             (&health["status"], &health["service"]),
             (&json!("healthy"), &json!("automation-executor"))
@@ -503,7 +555,9 @@ async fn health_has_no_envelope() {
 async fn every_listed_route_is_served() {
     let app = App::new();
     for (method, path) in automation_http::ROUTES {
-        let path = path.replace("{ticket_id}", "T-1");
+        let path = path
+            .replace("{ticket_id}", "T-1")
+            .replace("{name}", "slow.py");
         let answer = app
             .send(support::request(method, &path).body(Body::empty()).unwrap())
             .await;

@@ -5,10 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
 from automation import Automation, InvalidScriptError, ScriptNotFoundError, UnsupportedError
+
+PROMISE = """\
+# /// script
+# [tool.automation]
+# cpu_seconds = 1.5
+# output_kib = 64
+# children_max = 2
+# deny = ["network", "subprocess"]
+# output_schema.properties.freed.type = "number"
+# parameters.freed = { type = "string", required = true }
+# ///
+import json, sys
+print('{"freed": ' + json.loads(sys.argv[1])["freed"] + "}")
+"""
 
 
 def test_valid_scripts_by_name(helpdesk: Automation) -> None:
@@ -24,6 +39,8 @@ def test_what_a_script_says_of_itself(helpdesk: Automation, folder: Path) -> Non
     assert script.defaults == {"name": "world", "dry_run": False}
     assert script.schema["additionalProperties"] is False
     assert (script.timeout, script.memory_mb) == (20.0, 512)
+    assert (script.cpu_seconds, script.output_kib, script.children_max) == (None, 1024, None)
+    assert (script.deny, script.output_schema) == ([], None)
     assert (script.isolation, script.risk, script.entry) == ("in-process", "low", "plain")
     assert (script.idempotent, script.context_argv, script.order) == (False, False, 100)
     assert (script.requires_python, script.dependencies, script.warnings) == (None, [], [])
@@ -31,6 +48,20 @@ def test_what_a_script_says_of_itself(helpdesk: Automation, folder: Path) -> Non
     assert script.version == hashlib.sha256((folder / "hello.py").read_bytes()).hexdigest()
     assert repr(script) == "Script(name='hello.py', category='Greeting')"
     assert repr(helpdesk.script("exits.py")) == "Script(name='exits.py', category=None)"
+
+
+def test_limits_and_promises_of_a_script(folder: Path, open_helpdesk: Callable[..., Automation]) -> None:
+    (folder / "promise.py").write_text(PROMISE)
+    helpdesk = open_helpdesk(workers=1)
+    script = helpdesk.script("promise.py")
+    assert (script.cpu_seconds, script.output_kib, script.children_max) == (1.5, 64, 2)
+    assert script.deny == ["network", "subprocess"]
+    assert script.output_schema == {"properties": {"freed": {"type": "number"}}}
+    assert helpdesk.manual("promise.py", {"freed": "2.5"}).status == "completed"
+    run = helpdesk.manual("promise.py", {"freed": '"much"'})
+    assert (run.status, run.reason) == ("failed", "invalid_output")
+    assert run.error == "the result does not fit the output schema: /freed: expected number"
+    assert (run.output, run.parsed_output) == ('{"freed": "much"}\n', {"freed": "much"})
 
 
 def test_a_script_is_a_value(helpdesk: Automation) -> None:

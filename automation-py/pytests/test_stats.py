@@ -24,6 +24,11 @@ def test_all_and_each(helpdesk: Automation) -> None:
     assert stats.duration == pytest.approx(sum(run.duration or 0 for run in runs))
     assert stats.avg_duration == pytest.approx(stats.duration / 4)
     assert stats.p99 is not None and stats.p50 is not None
+    assert stats.queue_time == pytest.approx(sum(run.queue_time or 0 for run in runs))
+    assert stats.avg_queue_time == pytest.approx(stats.queue_time / 4)
+    assert stats.output_bytes == sum(run.output_bytes for run in runs) > 0
+    assert stats.children == sum(run.children or 0 for run in runs)
+    assert stats.threads == sum(run.threads or 0 for run in runs)
     assert max(run.duration or 0 for run in runs) <= stats.p99
     assert 0 < stats.p50 <= (stats.p90 or 0) <= (stats.p95 or 0) <= stats.p99
     assert {name: each.total for name, each in stats.by_script.items()} == {

@@ -142,6 +142,16 @@ impl Storage for FaultyStorage {
         self.inner.record(tenant, kind, key).await
     }
 
+    async fn records(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        page: &Page,
+    ) -> Result<Listing<Record>, StorageError> {
+        self.read()?;
+        self.inner.records(tenant, kind, page).await
+    }
+
     async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError> {
         self.read()?;
         self.inner.stats(query).await

@@ -12,8 +12,9 @@ use super::Engine;
 use super::gate::{Permit, Place};
 use super::host::{Host, HostParts, LiveRun, Stop};
 use super::plan::Plan;
+use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::execution::{Completion, Event, Execution, ExecutionId, Reason, TenantId};
 use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost, RunLimits};
 use crate::redact::Redactor;
@@ -61,11 +62,15 @@ impl Life {
         engine: Arc<Engine>,
         tenant: TenantId,
         plan: Plan,
-        executor: Arc<dyn Executor>,
+        Venue {
+            isolation,
+            executor,
+        }: Venue,
     ) -> Self {
         let run = Arc::new(LiveRun::new(tenant.clone()));
         let redactor = Redactor::new(plan.script.parameters().secrets(&plan.parameters));
-        let execution = describe(&engine, tenant, &plan, &redactor);
+        let mut execution = describe(&engine, tenant, &plan, &redactor);
+        execution.isolation = isolation;
         Self {
             engine,
             plan,
@@ -90,8 +95,13 @@ impl Life {
         let host = Arc::new(self.host());
         match self.call_executor(&host).await {
             Ok(outcome) => {
+                let concern = outcome.concern;
                 let completion = self.complete(outcome, &host);
-                self.end(completion, self.run.unrecorded()).await
+                let quarantine = self.engine.put_in_quarantine(&self.execution, concern);
+                let events = self.run.unrecorded();
+                // Beside each other: the one that has to wait for the storage does not hold up the other.
+                let (ended, ()) = tokio::join!(self.end(completion, events), quarantine);
+                ended
             }
             Err(error) => {
                 let mut completion = self.completion(Status::Failed, Reason::ExecutorError);
@@ -118,27 +128,38 @@ impl Life {
                     permit = waiter.permit() => permit,
                     () = cancel.cancelled() => None,
                 };
-                match permit {
-                    Some(permit) => Ok(self.dispatch().await?.then_some(permit)),
-                    None => self.end_before_start().await.map(|()| None),
+                let Some(permit) = permit else {
+                    return self.end_before_start().await.map(|()| None);
+                };
+                // It may have come into quarantine while it waited.
+                match self.engine.venue(&self.plan.script) {
+                    Ok(venue) => Ok(self.dispatch(venue).await?.then_some(permit)),
+                    Err(error) => self.end_refused(&error).await.map(|()| None),
                 }
             }
         }
     }
 
     /// Moves the row to `running`; false when it was taken from us, and then nothing may run.
-    async fn dispatch(&mut self) -> Result<bool> {
+    async fn dispatch(&mut self, venue: Venue) -> Result<bool> {
         let now = self.engine.now();
         let lease_until = self.engine.lease_until(now);
         let claimed_by = self.engine.instance.clone();
+        let Venue {
+            isolation,
+            executor,
+        } = venue;
+        self.executor = executor;
         let transition = self.transition(Change::Run {
             claimed_by,
             lease_until,
+            isolation,
         });
         match self.commit_until_known(&transition, Vec::new()).await? {
             None => {
                 self.execution.status = Status::Running;
                 self.execution.lease_until = Some(lease_until);
+                self.execution.isolation = isolation;
                 Ok(true)
             }
             Some(row) => {
@@ -148,6 +169,11 @@ impl Life {
                 Ok(ours)
             }
         }
+    }
+
+    async fn end_refused(&mut self, error: &Error) -> Result<()> {
+        let completion = self.not_started(Reason::ExecutorError, &error.to_string());
+        self.end(completion, Vec::new()).await
     }
 
     async fn end_before_start(&mut self) -> Result<()> {

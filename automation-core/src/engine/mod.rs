@@ -1,20 +1,23 @@
 //! The life of one run: the only place that orders storage, executor and parser calls.
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
-//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow, `recovery`
-//! ends what an earlier process left open.
+//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
+//! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
 mod gate;
 mod host;
 mod life;
 mod plan;
+mod quarantine;
 mod record;
 mod recovery;
+mod venue;
 mod verdict;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,6 +32,9 @@ use uuid::{ContextV7, Timestamp, Uuid};
 use self::gate::Gate;
 use self::host::{LiveRun, Stop};
 use self::plan::Plan;
+use self::quarantine::Quarantine;
+pub use self::quarantine::{Consequence, Quarantined};
+use self::venue::wants_isolation;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
 use crate::clock::Clock;
@@ -40,7 +46,7 @@ use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket, check_actor, validate_ticket_id,
 };
-use crate::script::{Isolation, Script, ScriptIndex, ScriptRegistry};
+use crate::script::{Script, ScriptIndex, ScriptRegistry};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
 use crate::storage::{ExecutionQuery, Storage, StorageError};
@@ -66,6 +72,7 @@ pub(crate) struct Settings {
     pub(crate) executions_max: usize,
     pub(crate) queue_max: usize,
     pub(crate) lease: Duration,
+    pub(crate) isolate_all: bool,
 }
 
 pub(crate) struct Engine {
@@ -76,6 +83,7 @@ pub(crate) struct Engine {
     gate: Gate,
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
+    quarantine: Quarantine,
     accepting: AtomicBool,
     tasks: TaskTracker,
     /// The answer of the one shutdown, once it is asked for: what went wrong, if anything did.
@@ -93,13 +101,15 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
-        inspect_scripts(&parts)?;
+        inspect_scripts(&parts, &settings)?;
+        let executors = iter::once(&parts.executor).chain(&parts.isolated_executor);
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
             ids: Mutex::new(ContextV7::new()),
             live: Mutex::default(),
             stored_versions: Mutex::default(),
+            quarantine: Quarantine::new(executors),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
             shutdown: Mutex::default(),
@@ -157,9 +167,10 @@ impl Engine {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let executor = self.executor_of(&plan.script)?;
+        self.quarantine_loaded().await?;
+        let venue = self.venue(&plan.script)?;
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
-        let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, executor);
+        let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
         let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
         let execution = task.await.unwrap_or_else(|panic| {
             let detail = format!("the run's task ended early: {panic}");
@@ -170,19 +181,6 @@ impl Engine {
         }
         // Another instance took the run over.
         self.watch(tenant, execution.id).await?.end().await
-    }
-
-    fn executor_of(&self, script: &Script) -> Result<Arc<dyn Executor>> {
-        match (script.metadata().isolation, &self.parts.isolated_executor) {
-            (Isolation::InProcess, _) => Ok(Arc::clone(&self.parts.executor)),
-            (Isolation::Process, Some(isolated)) => Ok(Arc::clone(isolated)),
-            (Isolation::Process, None) => Err(Error::Unsupported {
-                what: format!(
-                    "script {:?} asks for isolation = \"process\" and there is no isolated executor",
-                    script.name()
-                ),
-            }),
-        }
     }
 
     pub(crate) fn route(
@@ -320,7 +318,7 @@ impl Engine {
         let inspected = self
             .parts
             .runtime
-            .spawn_blocking(move || inspect_scripts(&engine.parts))
+            .spawn_blocking(move || inspect_scripts(&engine.parts, &engine.settings))
             .await;
         match inspected {
             Ok(Ok(index)) => Ok(index),
@@ -352,6 +350,7 @@ impl Engine {
             isolated_executor,
             storage,
             storage_error,
+            quarantined: self.known_quarantined(),
             running,
             queued,
             accepting,
@@ -404,6 +403,8 @@ impl Engine {
             let _ = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
         }
         let mut failures = Vec::new();
+        let recorded = self.record_quarantine().await;
+        failures.extend(recorded.err().map(|error| error.to_string()));
         for executor in [
             Some(&self.parts.executor),
             self.parts.isolated_executor.as_ref(),
@@ -437,10 +438,10 @@ fn exact_now(clock: &dyn Clock) -> DateTime<Utc> {
 }
 
 /// Reads the scripts again and lets their executors look at them; the former scripts stay when one can't.
-fn inspect_scripts(parts: &Parts) -> Result<Arc<ScriptIndex>, BuildError> {
+fn inspect_scripts(parts: &Parts, settings: &Settings) -> Result<Arc<ScriptIndex>, BuildError> {
     parts.scripts.refresh(|script| {
         let isolated = parts.isolated_executor.as_ref();
-        let isolated = isolated.filter(|_| script.metadata().isolation == Isolation::Process);
+        let isolated = isolated.filter(|_| wants_isolation(settings, script));
         let inspection = isolated.unwrap_or(&parts.executor).inspect(script)?;
         Ok(inspection.diagnostics)
     })

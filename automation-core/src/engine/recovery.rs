@@ -55,6 +55,11 @@ async fn tick(engine: &Engine) -> Result<(), StorageError> {
             return Err(error);
         }
     }
+    if engine.quarantine.is_loaded() {
+        engine.refresh_quarantine().await?;
+    } else {
+        engine.quarantine_loaded().await?;
+    }
     let recovered = recover(engine, now).await?;
     if recovered > 0 {
         tracing::warn!(recovered, "executions that were left open are ended");
@@ -104,7 +109,15 @@ async fn end_orphans(
     let mut commits = JoinSet::new();
     for row in rows {
         let storage = Arc::clone(&engine.parts.storage);
-        let end = Write::Transition(Box::new(orphaned(row, now)));
+        let mut completion = orphaned(row.status, now);
+        completion.concern = engine.quarantine.concern_of_run(row.id);
+        let end = Write::Transition(Box::new(Transition {
+            tenant_id: row.tenant_id.clone(),
+            id: row.id,
+            epoch: row.epoch,
+            from: row.status,
+            change: Change::End(completion),
+        }));
         commits.spawn(async move { storage.commit(vec![end]).await.pop() });
     }
     let mut ended = 0;
@@ -118,8 +131,8 @@ async fn end_orphans(
     Ok(ended)
 }
 
-fn orphaned(row: &Execution, now: DateTime<Utc>) -> Transition {
-    let (reason, error) = if row.status == Status::Starting {
+fn orphaned(status: Status, now: DateTime<Utc>) -> Completion {
+    let (reason, error) = if status == Status::Starting {
         (
             Reason::NotStarted,
             "the process ended before the script started",
@@ -132,11 +145,5 @@ fn orphaned(row: &Execution, now: DateTime<Utc>) -> Transition {
     };
     let mut completion = Completion::new(Status::Failed, Some(reason), now);
     completion.error = Some(error.to_owned());
-    Transition {
-        tenant_id: row.tenant_id.clone(),
-        id: row.id,
-        epoch: row.epoch,
-        from: row.status,
-        change: Change::End(completion),
-    }
+    completion
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::host::{Host, Stop};
 use super::life::Life;
@@ -11,6 +11,8 @@ use crate::execution::{Completion, Reason};
 use crate::executor::{Ending, Failure, Outcome, RawOutput};
 use crate::limits;
 use crate::parser::{Found, ParsedOutput};
+use crate::redact::Redactor;
+use crate::script::Misfit;
 use crate::status::Status;
 
 impl Life {
@@ -23,7 +25,7 @@ impl Life {
             queue,
             duration,
             usage,
-            concern: _,
+            concern,
         } = outcome;
         let parsed = self.parse(&output);
         if let Found::Rejected(error) = &parsed.found {
@@ -33,20 +35,28 @@ impl Life {
         if host.dropped() > 0 {
             tracing::warn!(execution = %self.execution.id, dropped = host.dropped(), "events were dropped");
         }
-        let (status, reason, error) = self.verdict(ending, still_running);
+        let result = parsed.value.map(Value::Object);
+        let (mut status, mut reason, mut error) = self.verdict(ending, still_running);
+        if status == Status::Completed
+            && let Some(misfit) =
+                host.redacted(|redactor| self.misfit(result.as_ref(), &parsed.found, redactor))
+        {
+            (status, reason) = (Status::Failed, Some(Reason::InvalidOutput));
+            error = Some(misfit);
+        }
         let mut completion = Completion::new(status, reason, self.engine.now());
         completion.queue_us = Some(micros(queue));
         completion.duration_us = Some(micros(duration));
         completion.usage = usage;
         completion.exit_code = exit_code;
         completion.still_running = still_running;
+        completion.concern = concern;
         completion.truncated = output.stdout.gap.is_some() || output.stderr.gap.is_some();
         completion.output_bytes = output.stdout.bytes_total + output.stderr.bytes_total;
         host.redacted(|redactor| {
             redactor.captured(&mut output.stdout);
             redactor.captured(&mut output.stderr);
-            let own_words = parsed
-                .value
+            let own_words = result
                 .as_ref()
                 .and_then(own_words)
                 .filter(|_| reason == Some(Reason::ExitCode));
@@ -55,8 +65,7 @@ impl Life {
                 (error, _) => error,
             };
             completion.error = error.map(|error| bounded(&redactor.text(&error)));
-            completion.parsed_output = parsed.value.map(|value| {
-                let mut value = Value::Object(value);
+            completion.parsed_output = result.map(|mut value| {
                 redactor.value(&mut value);
                 value
             });
@@ -73,6 +82,28 @@ impl Life {
             tracing::error!(execution = %self.execution.id, "the output parser panicked");
             ParsedOutput::default()
         })
+    }
+
+    /// Returns why the result of a run that completed is not what its script promises, if it is not (rule O8). Names
+    /// of the result are redacted before they become a pointer, whose escapes would hide a secret.
+    fn misfit(&self, result: Option<&Value>, found: &Found, redactor: &Redactor) -> Option<String> {
+        let schema = self.plan.script.output_schema()?;
+        let Some(result) = result else {
+            let why = match found {
+                Found::Rejected(problem) => format!(": {}", problem.detail),
+                _ => String::new(),
+            };
+            return Some(format!(
+                "no result, and the script has an output schema{why}"
+            ));
+        };
+        let Misfit { path, detail } = schema.misfit(result)?;
+        let path = path.iter().map(|name| redactor.text(name));
+        let pointer: String = path.map(|name| step(&name)).collect();
+        let place = if pointer.is_empty() { "it" } else { &pointer };
+        Some(format!(
+            "the result does not fit the output schema: {place}: {detail}"
+        ))
     }
 
     /// `cancelled` is said of runs that truly ended (promise P6).
@@ -108,7 +139,7 @@ impl Life {
 }
 
 /// Returns what a script that exited with a failure says of it: `{"error": {"message": ...}}` or `{"error": ...}`.
-fn own_words(result: &Map<String, Value>) -> Option<&str> {
+fn own_words(result: &Value) -> Option<&str> {
     let error = result.get("error")?;
     error
         .get("message")
@@ -122,6 +153,11 @@ pub(super) fn bounded(error: &str) -> String {
     let end = error.floor_char_boundary(limits::ERROR_BYTES_MAX);
     let more = if end < error.len() { "..." } else { "" };
     format!("{}{more}", &error[..end])
+}
+
+/// Returns one step of a JSON pointer.
+fn step(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::category::is_declarable;
 use super::fields::{Fields, Findings, integer, shown};
 use super::message::nearest;
-use crate::execution::Effect;
+use crate::execution::{Effect, Isolation};
 use crate::limits;
 
 /// Place of a script among those of its category unless its metadata says otherwise.
@@ -25,17 +25,6 @@ pub enum Entry {
     Plain,
     /// Defines `run(ctx, **parameters)`; returns its result.
     Run,
-}
-
-/// Where a script runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Isolation {
-    /// In this process.
-    #[default]
-    InProcess,
-    /// In a process of its own.
-    Process,
 }
 
 /// How much harm a script can do.
@@ -111,11 +100,20 @@ impl Default for Metadata {
     }
 }
 
-/// Reads a block's document. Returns the table of parameters beside the metadata, if there is one.
+/// The tables of a block that hold schemas.
+#[derive(Debug, Default)]
+pub(super) struct Schemas<'t> {
+    /// `[tool.automation.parameters]`.
+    pub(super) parameters: Option<&'t DeTable<'t>>,
+    /// `[tool.automation.output_schema]`.
+    pub(super) output: Option<&'t DeTable<'t>>,
+}
+
+/// Reads a block's document. Returns the tables of its schemas beside the metadata.
 pub(super) fn read<'t>(
     document: &'t DeTable<'t>,
     findings: &mut Findings<'_>,
-) -> (Metadata, Option<&'t DeTable<'t>>) {
+) -> (Metadata, Schemas<'t>) {
     let mut metadata = Metadata::default();
     let mut fields = Fields::new("outside [tool.automation]", document, findings);
     metadata.requires_python = fields.read(
@@ -127,15 +125,15 @@ pub(super) fn read<'t>(
     let tool = fields.read("tool", "a table", DeValue::as_table);
     fields.finish();
 
-    let parameters = tool.and_then(|tool| {
-        let automation = our_table(tool, findings)?;
+    let automation = tool.and_then(|tool| our_table(tool, findings));
+    let schemas = automation.map(|automation| {
         metadata.read_ours(Fields::new("[tool.automation]", automation, findings))
     });
-    (metadata, parameters)
+    (metadata, schemas.unwrap_or_default())
 }
 
 impl Metadata {
-    fn read_ours<'t>(&mut self, mut fields: Fields<'t, '_, '_>) -> Option<&'t DeTable<'t>> {
+    fn read_ours<'t>(&mut self, mut fields: Fields<'t, '_, '_>) -> Schemas<'t> {
         self.category = fields.read(
             "category",
             "a name of 1 to 128 characters, none of them a control character",
@@ -153,9 +151,12 @@ impl Metadata {
         );
         self.read_limits(&mut fields);
         self.read_manner(&mut fields);
-        let parameters = fields.read("parameters", "a table", DeValue::as_table);
+        let schemas = Schemas {
+            parameters: fields.read("parameters", "a table", DeValue::as_table),
+            output: fields.read("output_schema", "a table", DeValue::as_table),
+        };
         fields.finish();
-        parameters
+        schemas
     }
 
     fn read_limits(&mut self, fields: &mut Fields<'_, '_, '_>) {
@@ -205,15 +206,9 @@ impl Metadata {
     fn read_manner(&mut self, fields: &mut Fields<'_, '_, '_>) {
         set(
             &mut self.isolation,
-            fields.read(
-                "isolation",
-                "\"in-process\" or \"process\"",
-                |value| match value.as_str()? {
-                    "in-process" => Some(Isolation::InProcess),
-                    "process" => Some(Isolation::Process),
-                    _ => None,
-                },
-            ),
+            fields.read("isolation", "\"in-process\" or \"process\"", |value| {
+                value.as_str().and_then(Isolation::from_word)
+            }),
         );
         set(
             &mut self.risk,

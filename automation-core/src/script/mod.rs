@@ -9,6 +9,7 @@ mod index;
 mod message;
 mod metadata;
 mod name;
+mod output;
 mod parameters;
 mod problems;
 mod registry;
@@ -27,10 +28,12 @@ use crate::limits::SCRIPT_BYTES_MAX;
 
 pub use self::category::Category;
 pub use self::index::{InvalidScript, ScriptIndex};
-pub use self::metadata::{Entry, Isolation, Metadata, Risk};
+pub use self::metadata::{Entry, Metadata, Risk};
 pub use self::name::{InvalidName, ScriptName};
+pub use self::output::{Misfit, OutputSchema};
 pub use self::parameters::ParameterSchema;
 pub use self::registry::{RegistryError, ScriptRegistry};
+pub use crate::execution::Isolation;
 
 /// One script, as it was when it was read.
 #[derive(Debug, Clone)]
@@ -41,6 +44,16 @@ pub struct Script {
     path: PathBuf,
     metadata: Metadata,
     parameters: ParameterSchema,
+    output: Option<OutputSchema>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// What the block of a script says.
+#[derive(Default)]
+struct Said {
+    metadata: Metadata,
+    parameters: ParameterSchema,
+    output: Option<OutputSchema>,
     warnings: Vec<Diagnostic>,
 }
 
@@ -66,7 +79,12 @@ impl Script {
         let name = ScriptName::parse(&file)
             .map_err(|error| vec![Diagnostic::error(&*file, error.to_string())])?;
         let source = text(&file, bytes).map_err(|diagnostic| vec![diagnostic])?;
-        let (metadata, parameters, warnings) = read(&file, source)?;
+        let Said {
+            metadata,
+            parameters,
+            output,
+            warnings,
+        } = read(&file, source)?;
         Ok(Self {
             name,
             version: version(bytes),
@@ -74,6 +92,7 @@ impl Script {
             path: path.to_owned(),
             metadata,
             parameters,
+            output,
             warnings,
         })
     }
@@ -112,6 +131,12 @@ impl Script {
     #[must_use]
     pub const fn parameters(&self) -> &ParameterSchema {
         &self.parameters
+    }
+
+    /// Returns what the script promises of its result, if it promises anything.
+    #[must_use]
+    pub const fn output_schema(&self) -> Option<&OutputSchema> {
+        self.output.as_ref()
     }
 
     /// Returns what is doubtful about the script without making it invalid.
@@ -173,32 +198,38 @@ fn too_large(file: &str) -> Diagnostic {
 }
 
 /// Reads the metadata block: what it says, and what is doubtful about it.
-fn read(
-    file: &str,
-    source: &str,
-) -> Result<(Metadata, ParameterSchema, Vec<Diagnostic>), Vec<Diagnostic>> {
+fn read(file: &str, source: &str) -> Result<Said, Vec<Diagnostic>> {
     let Some(block) = block::find(file, source).map_err(|diagnostic| vec![diagnostic])? else {
         let warnings = block::near_miss(source).map(|line| {
             let message = "not the start of a metadata block, which is exactly `# /// script`";
             Diagnostic::warning(file, message).at(line, 1)
         });
-        return Ok((
-            Metadata::default(),
-            ParameterSchema::default(),
-            warnings.into_iter().collect(),
-        ));
+        return Ok(Said {
+            warnings: warnings.into_iter().collect(),
+            ..Said::default()
+        });
     };
     let document =
         DeTable::parse(block.toml()).map_err(|error| vec![not_toml(file, &block, &error)])?;
     let mut findings = Findings::new(file, &block);
-    let (metadata, table) = metadata::read(document.get_ref(), &mut findings);
-    let parameters = table.map_or_else(ParameterSchema::default, |table| {
-        declaration::read(table, &metadata, &mut findings)
-    });
+    let (metadata, schemas) = metadata::read(document.get_ref(), &mut findings);
+    let parameters = schemas
+        .parameters
+        .map_or_else(ParameterSchema::default, |table| {
+            declaration::read(table, &metadata, &mut findings)
+        });
+    let output = schemas
+        .output
+        .and_then(|table| output::read(table, &mut findings));
     if findings.has_errors() {
         return Err(findings.into_sorted());
     }
-    Ok((metadata, parameters, findings.into_sorted()))
+    Ok(Said {
+        metadata,
+        parameters,
+        output,
+        warnings: findings.into_sorted(),
+    })
 }
 
 fn not_toml(file: &str, block: &Block, error: &toml::de::Error) -> Diagnostic {

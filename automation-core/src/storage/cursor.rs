@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::StorageError;
+use super::{RecordKind, StorageError};
 use crate::execution::{Execution, ExecutionId};
 use crate::request::Cursor;
 
@@ -48,6 +48,20 @@ pub(super) fn to_event(cursor: &Cursor, execution_id: ExecutionId) -> Result<u32
     exact(cursor, parse(), |seq| of_event(execution_id, *seq))
 }
 
+/// Returns the cursor of a record in the list of its kind.
+pub(super) fn of_record(kind: RecordKind, key: &str) -> Cursor {
+    Cursor::new(format!("r{kind}.{key}"))
+}
+
+/// Returns the key of the record that a cursor of this kind's list holds.
+pub(super) fn to_record(cursor: &Cursor, kind: RecordKind) -> Result<String, StorageError> {
+    let parse = || {
+        let (word, key) = cursor.as_str().strip_prefix('r')?.split_once('.')?;
+        (word == kind.as_str()).then(|| key.to_owned())
+    };
+    exact(cursor, parse(), |key| of_record(kind, key))
+}
+
 /// Cuts a list that was read one row too far; returns where the next page begins.
 pub(super) fn cut<T>(
     rows: &mut Vec<T>,
@@ -72,16 +86,17 @@ fn exact<T>(
         })
 }
 
-/// A cursor comes from outside and may have any length; ours have at most 54 characters.
+/// A cursor comes from outside and may have any length; those of executions and events have at most 54 characters.
 const CURSOR_CHARS_SHOWN: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{of_event, of_place, to_event, to_place};
+    use super::{of_event, of_place, of_record, to_event, to_place, to_record};
     use crate::execution::ExecutionId;
     use crate::request::Cursor;
+    use crate::storage::RecordKind;
     use chrono::DateTime;
     use uuid::Uuid;
 
@@ -107,8 +122,17 @@ mod tests {
         }
 
         #[test]
+        fn record_keys_round_trip_for_their_kind_only(key: String) {
+            let cursor = of_record(RecordKind::Quarantine, &key);
+            prop_assert_eq!(to_record(&cursor, RecordKind::Quarantine).unwrap(), key);
+            prop_assert!(to_record(&cursor, RecordKind::ScriptVersion).is_err());
+            prop_assert!(to_place(&cursor).is_err());
+        }
+
+        #[test]
         fn other_texts_are_refused(text in "[xv]?[-+0-9.a-f]{0,40}") {
-            prop_assert!(to_place(&Cursor::new(text)).is_err());
+            prop_assert!(to_place(&Cursor::new(text.clone())).is_err());
+            prop_assert!(to_record(&Cursor::new(text), RecordKind::Quarantine).is_err());
         }
     }
 }

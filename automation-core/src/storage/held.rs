@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::execution::{Completion, Event, Execution};
+use crate::execution::{Completion, Event, Execution, ResourceUsage};
 use crate::limits;
 use crate::request::Page;
 use crate::storage::ExecutionQuery;
@@ -22,6 +22,15 @@ pub(super) fn time(at: DateTime<Utc>) -> DateTime<Utc> {
 /// Returns the number as it is kept.
 pub(super) fn number(n: u64) -> u64 {
     n.min(limits::JSON_INTEGER_MAX.unsigned_abs())
+}
+
+/// Returns what a run used as it is kept.
+pub(super) fn usage(usage: ResourceUsage) -> ResourceUsage {
+    ResourceUsage {
+        cpu_us: usage.cpu_us.map(number),
+        memory_peak_bytes: usage.memory_peak_bytes.map(number),
+        ..usage
+    }
 }
 
 /// Counts the output of the rows of one page.
@@ -58,28 +67,20 @@ pub(super) fn execution(execution: &mut Execution) {
     ] {
         *at = at.map(time);
     }
-    for n in [
-        &mut execution.queue_us,
-        &mut execution.duration_us,
-        &mut execution.usage.cpu_us,
-        &mut execution.usage.memory_peak_bytes,
-    ] {
+    for n in [&mut execution.queue_us, &mut execution.duration_us] {
         *n = n.map(number);
     }
+    execution.usage = usage(execution.usage);
     execution.output_bytes = number(execution.output_bytes);
 }
 
 /// Brings the end of a run into the form in which it is kept.
 pub(super) fn completion(completion: &mut Completion) {
     completion.completed_at = time(completion.completed_at);
-    for n in [
-        &mut completion.queue_us,
-        &mut completion.duration_us,
-        &mut completion.usage.cpu_us,
-        &mut completion.usage.memory_peak_bytes,
-    ] {
+    for n in [&mut completion.queue_us, &mut completion.duration_us] {
         *n = n.map(number);
     }
+    completion.usage = usage(completion.usage);
     completion.output_bytes = number(completion.output_bytes);
 }
 

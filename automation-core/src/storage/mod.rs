@@ -92,6 +92,18 @@ pub trait Storage: Debug + Send + Sync + 'static {
         key: &str,
     ) -> Result<Option<Record>, StorageError>;
 
+    /// Returns a page of the keyed records of a kind, by their keys as byte strings sort; empty when there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidCursor`], or that the backend broke.
+    async fn records(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        page: &Page,
+    ) -> Result<Listing<Record>, StorageError>;
+
     /// Returns the statistics (promise P8).
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::execution::{TenantId, words};
+use crate::execution::{ExecutionId, TenantId, words};
 use crate::status::Status;
 
 /// Which executions are asked for. Conditions compose; an empty one does not restrict.
@@ -12,6 +12,8 @@ use crate::status::Status;
 pub struct ExecutionQuery {
     /// Whose executions; `None` asks for every tenant's and is for the engine alone.
     pub tenant_id: Option<TenantId>,
+    /// With this id.
+    pub id: Option<ExecutionId>,
     /// Of this ticket.
     pub ticket_id: Option<String>,
     /// Of this script.
@@ -44,6 +46,9 @@ words!(
     RecordKind {
         /// The source of a script version, by its hash; stored when it is first executed.
         ScriptVersion = "script_version",
+        /// That a script version is kept out of this process, by its hash. Of the default tenant: scripts are
+        /// everybody's.
+        Quarantine = "quarantine",
     }
 );
 

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use thiserror::Error as ThisError;
 
 use super::{Record, StorageError};
-use crate::execution::{Completion, Event, Execution, ExecutionId, InstanceId, TenantId};
+use crate::execution::{
+    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, TenantId,
+};
 use crate::status::Status;
 
 /// One conditional write. Later features add kinds, never methods of the trait.
@@ -66,6 +68,8 @@ pub enum Change {
         claimed_by: InstanceId,
         /// Until when it is held.
         lease_until: DateTime<Utc>,
+        /// Where it runs.
+        isolation: Isolation,
     },
     /// To a terminal status.
     End(Completion),

@@ -5,7 +5,10 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod effects;
 mod faults;
+mod output_schema;
+mod quarantine;
 mod recovery;
 mod runs;
 mod secrets;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use automation_core::storage::{ExecutionQuery, StorageError};
-use automation_core::{Page, SqliteStorage, Status, Storage};
+use automation_core::{Isolation, Page, SqliteStorage, Stats, StatsQuery, Status, Storage};
 
 use crate::rows::{beside, insert, noon, one, record, ticket_run, value};
 
@@ -208,4 +208,66 @@ async fn debug_and_health_name_the_file() {
         .unwrap();
     assert!(storage.health().await.unwrap().ends_with("/a.db"));
     assert!(format!("{storage:?}").contains("a.db"));
+}
+
+/// A file as the first version of the tables left it.
+const FIRST_VERSION: &str = concat!(
+    "CREATE TABLE automation_schema (version INTEGER PRIMARY KEY);
+     INSERT INTO automation_schema VALUES (1);",
+    include_str!("../../src/storage/sqlite/migrations/0001_first.sql"),
+    "INSERT INTO automation_logs (id, ticket_id, script_name, script_version, trigger, status, started_at,
+         completed_at, queue_us, duration_us, output_bytes, success, output)
+     VALUES ('01900000-0000-7000-8000-000000000001', 'T-1', 'a.py', 'v1', 'ticket', 'completed',
+             '2026-01-01T12:00:00.000000Z', '2026-01-01T12:00:01.000000Z', 7, 1000000, 5, TRUE, 'freed'),
+         ('01900000-0000-7000-8000-000000000002', 'T-1', 'a.py', 'v1', 'ticket', 'failed',
+             '2026-01-01T12:00:02.000000Z', '2026-01-01T12:00:03.000000Z', NULL, 1000000, 6, FALSE, ''),
+         ('01900000-0000-7000-8000-000000000003', 'T-1', 'a.py', 'v1', 'ticket', 'cancelled',
+             '2026-01-01T12:00:04.000000Z', '2026-01-01T12:00:05.000000Z', 9, 1000000, 7, FALSE, ''),
+         ('01900000-0000-7000-8000-000000000004', 'T-1', 'a.py', 'v1', 'test', 'completed',
+             '2026-01-01T12:00:04.000000Z', '2026-01-01T12:00:05.000000Z', 9, 1000000, 7, TRUE, '');
+     INSERT INTO automation_stats (id, script_name, execution_date, total_executions, successful_executions,
+         failed_executions, cancelled_executions, duration_us)
+     VALUES ('s', 'a.py', '2026-01-01', 2, 1, 1, 1, 2000000);
+     INSERT INTO automation_durations (script_name, execution_date, bucket, executions)
+     VALUES ('a.py', '2026-01-01', 143, 2);
+     CREATE INDEX customers_own ON automation_logs (actor);",
+);
+
+#[tokio::test]
+async fn tables_of_the_first_version_are_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    beside(&path).execute_batch(FIRST_VERSION).unwrap();
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    let all = ExecutionQuery::of(automation_core::TenantId::default());
+    let rows = storage.list(&all, &Page::default()).await.unwrap().items;
+    assert_eq!(rows.len(), 4);
+    for row in &rows {
+        assert_eq!(row.isolation, Isolation::InProcess);
+        assert_eq!(
+            (row.concern, row.usage.children, row.usage.threads),
+            (None, None, None)
+        );
+    }
+    assert_eq!(
+        (rows[3].output.as_str(), rows[3].output_bytes),
+        ("freed", 5)
+    );
+
+    let stats = storage.stats(&StatsQuery::default()).await.unwrap();
+    assert_eq!(
+        stats.all,
+        Stats::fold(&rows, 10).all,
+        "the sums are a recount of the log"
+    );
+    assert_eq!((stats.all.queue_us, stats.all.output_bytes), (7, 11));
+
+    record(&storage, &ticket_run("T-2"), Status::Completed).await;
+    storage.close().await.unwrap();
+    SqliteStorage::open(&path).await.unwrap();
+    let own: i64 = value(
+        &beside(&path),
+        "SELECT count(*) FROM sqlite_schema WHERE name = 'customers_own'",
+    );
+    assert_eq!(own, 1, "what the customer added stays");
 }

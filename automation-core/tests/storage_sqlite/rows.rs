@@ -39,6 +39,10 @@ pub(crate) fn append(run: &Execution) -> Write {
 pub(crate) fn end(run: &Execution, status: Status) -> Write {
     let mut end = Completion::new(status, None, noon() + TimeDelta::milliseconds(1_500));
     end.duration_us = Some(1_500_000);
+    end.queue_us = Some(300);
+    end.usage.children = Some(2);
+    end.usage.threads = Some(1);
+    end.output_bytes = 5;
     end.output = "freed".to_owned();
     end.parsed_output = Some(json!({"freed_gb": 2.5}));
     Write::Transition(Box::new(Transition {

@@ -146,6 +146,10 @@ pub(crate) fn differences(path: &std::path::Path) -> i64 {
                  sum(status <> 'cancelled') AS total, sum(status = 'completed') AS successful,
                  sum(status = 'failed') AS failed, sum(status = 'cancelled') AS cancelled,
                  sum(iif(status <> 'cancelled', duration_us, 0)) AS duration_us,
+                 sum(iif(status <> 'cancelled', coalesce(queue_us, 0), 0)) AS queue_us,
+                 sum(iif(status <> 'cancelled', output_bytes, 0)) AS output_bytes,
+                 sum(iif(status <> 'cancelled', coalesce(children, 0), 0)) AS children,
+                 sum(iif(status <> 'cancelled', coalesce(threads, 0), 0)) AS threads,
                  round(coalesce(sum(iif(status <> 'cancelled', duration_us, 0)) / 1000000.0
                      / nullif(sum(status <> 'cancelled'), 0), 0), 2) AS average
              FROM automation_logs
@@ -154,7 +158,8 @@ pub(crate) fn differences(path: &std::path::Path) -> i64 {
              GROUP BY 1, 2, 3),
          kept AS (
              SELECT tenant_id, script_name, execution_date, total_executions, successful_executions,
-                 failed_executions, cancelled_executions, duration_us, avg_execution_time
+                 failed_executions, cancelled_executions, duration_us, queue_us, output_bytes, children, threads,
+                 avg_execution_time
              FROM automation_stats),
          kept_durations AS (
              SELECT tenant_id, script_name, execution_date, sum(executions) AS total

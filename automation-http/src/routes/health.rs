@@ -31,6 +31,7 @@ pub(super) async fn health(State(Shared { automation, config }): State<Shared>) 
         python_version: health.executor.version,
         storage_available: health.storage.is_some(),
         accepting: health.accepting,
+        quarantined: health.quarantined.len(),
         running: health.running,
         queued: health.queued,
     };

@@ -5,6 +5,7 @@ mod health;
 mod logs;
 mod manual;
 mod python_check;
+mod release;
 mod scripts;
 mod stats;
 mod test;
@@ -41,7 +42,7 @@ impl FromRef<Shared> for Automation {
 }
 
 /// Builds the router. From the outside in: the answer's finish (id, error body, headers, log), the guard, CORS,
-/// the net for panics, and on the routes that start runs the rate limit. So every answer, also a refusal or a
+/// the net for panics, and on the routes of `POST` the rate limit. So every answer, also a refusal or a
 /// panic, is finished; a refused page learns nothing; and the frontend can read every error of its own.
 pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
     let limiter = RateLimiter::new(&config);
@@ -58,6 +59,10 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
         ("/api/automation/logs/{ticket_id}", get(logs::logs)),
         ("/api/automation/stats", get(stats::stats)),
         ("/api/automation/scripts", get(scripts::scripts)),
+        (
+            "/api/automation/scripts/{name}/release",
+            limited(post(release::release)),
+        ),
         (
             "/api/automation/python/check",
             get(python_check::python_check),

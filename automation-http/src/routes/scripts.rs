@@ -8,9 +8,14 @@ use crate::dto::{Envelope, InvalidScriptDto, ScriptDto};
 
 pub(super) async fn scripts(State(automation): State<Automation>) -> Envelope<Vec<ScriptDto>> {
     let index = automation.scripts();
+    // Scripts are known when the storage is away, too; nothing of them runs then.
+    let quarantined = automation.quarantined().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "it is not known yet which scripts are in quarantine");
+        Vec::new()
+    });
     let scripts: Vec<_> = index
         .scripts()
-        .map(|script| ScriptDto::from(&**script))
+        .map(|script| ScriptDto::new(script, &quarantined))
         .collect();
     let invalid: Vec<_> = index.invalid().iter().map(InvalidScriptDto::from).collect();
     let invalid = serde_json::to_value(invalid).unwrap_or(Value::Null);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automation_core::executor::{CapturedText, Ending, Failure, FnExecutor, Invocation, Outcome};
-use automation_core::{Automation, MemoryStorage, Reason, Script, ScriptRegistry, Storage};
+use automation_core::{
+    Automation, Concern, MemoryStorage, Reason, Script, ScriptRegistry, Storage,
+};
 use automation_http::{HttpConfig, router};
 use axum::Router;
 use axum::body::Body;
@@ -28,6 +30,11 @@ pub(crate) const DISK: &str = r#"# /// script
 # description = "Disk cleanup and optimization"
 # timeout_seconds = 120
 # memory_mb = 256
+# cpu_seconds = 2.5
+# output_kib = 64
+# children_max = 3
+# deny = ["network", "native"]
+# output_schema.required = ["space_freed_gb"]
 # [tool.automation.parameters.min_free_space_gb]
 # type = "number"
 # default = 5
@@ -57,6 +64,7 @@ pub(crate) fn scripts() -> ScriptRegistry {
         parse("vpn_restart.py", FAILING),
         parse("slow.py", ""),
         parse("cancelled.py", ""),
+        parse("leaks.py", "# leaks\n"),
     ])
 }
 
@@ -78,6 +86,11 @@ pub(crate) fn executor() -> FnExecutor {
                 Outcome::new(Ending::Completed)
             }
             "cancelled.py" => Outcome::new(Ending::Cancelled),
+            "leaks.py" => {
+                let mut outcome = Outcome::new(Ending::Completed);
+                outcome.concern = Some(Concern::Contaminated);
+                outcome
+            }
             _ => {
                 let mut outcome = Outcome::new(Ending::Completed);
                 outcome.exit_code = Some(0);
@@ -86,6 +99,9 @@ pub(crate) fn executor() -> FnExecutor {
                 outcome.output.stdout = CapturedText::new(format!("cleaning\n{result}\n"));
                 outcome.usage.cpu_us = Some(1500);
                 outcome.usage.memory_peak_bytes = Some(4096);
+                outcome.usage.children = Some(2);
+                outcome.usage.threads = Some(1);
+                outcome.queue = Duration::from_micros(1500);
                 outcome
             }
         }

@@ -19,6 +19,7 @@ from typing import Any, Literal, final, overload, type_check_only
 __version__: str
 
 _Status = Literal["starting", "running", "completed", "failed", "cancelled"]
+_Concern = Literal["abandoned", "crashed", "contaminated", "memory_limit"]
 
 @final
 class Automation:
@@ -210,6 +211,32 @@ class Automation:
             InvalidScriptError: The script is not fit to run.
         """
 
+    def quarantined(self) -> list[Quarantined]:
+        """Returns the script versions that are kept out of the process, by script: a run of theirs could not be
+        stopped, ended the process, changed it for all others, or met its memory limit where Python may not survive
+        that. Other versions of the same scripts are not affected.
+
+        Raises:
+            StorageError: What is recorded could not be read since the start.
+        """
+
+    def release(self, script: str, *, actor: str | None = None) -> list[Quarantined]:
+        """Releases a script from quarantine. It is kept out again by the next run that is a cause.
+
+        Args:
+            script: The script's name, for every version of it, or one version.
+            actor: Who asks.
+
+        Returns:
+            What is released.
+
+        Raises:
+            InvalidRequestError: The actor is malformed.
+            ScriptNotFoundError: No script has this name or version.
+            ConflictError: The script is not in quarantine.
+            StorageError: The release could not be recorded.
+        """
+
     def reload(self) -> None:
         """Reads the scripts folder again. Runs that were accepted keep their version.
 
@@ -219,8 +246,8 @@ class Automation:
         """
 
     def check(self) -> dict[str, Any]:
-        """Returns how everything is: `ready`, `accepting`, `running`, `queued`, `storage`, `storage_error`, and
-        `executor` with the Python that runs the scripts. Never raises an `AutomationError` before a fork."""
+        """Returns how everything is: `ready`, `accepting`, `running`, `queued`, `storage`, `storage_error`,
+        `quarantined`, and `executor` with the Python that runs the scripts. Never raises an `AutomationError` before a fork."""
 
     def shutdown(self, grace: float = 30.0) -> None:
         """Refuses further runs, waits up to `grace` seconds for the present ones, cancels the rest, and closes.
@@ -358,6 +385,14 @@ class Execution:
         """Largest memory use, where it was measured."""
 
     @property
+    def children(self) -> int | None:
+        """Programs that it started, where they were counted."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that it started, where they were counted."""
+
+    @property
     def output(self) -> str:
         """Standard output."""
 
@@ -392,6 +427,14 @@ class Execution:
     @property
     def still_running(self) -> bool:
         """Whether the script could not be stopped and was still running when this was recorded."""
+
+    @property
+    def isolation(self) -> Literal["in-process", "process"]:
+        """Where it ran; for one that waits, where it would run now."""
+
+    @property
+    def concern(self) -> _Concern | None:
+        """Why this version of the script is kept out of the process since this run, if so."""
 
     def raise_for_status(self) -> Execution:
         """Returns the execution itself, unless it failed or was cancelled. An open one has done neither.
@@ -491,12 +534,32 @@ class Script:
         """Each parameter's default, where it has one."""
 
     @property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema (draft 2020-12) that its result keeps; `None` when it promises nothing."""
+
+    @property
     def timeout(self) -> float:
         """Seconds from its first byte to its deadline."""
 
     @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time it may use; `None`: no limit of its own."""
+
+    @property
     def memory_mb(self) -> int:
         """Memory it may use, in MiB."""
+
+    @property
+    def output_kib(self) -> int:
+        """KiB of each stream that are kept."""
+
+    @property
+    def children_max(self) -> int | None:
+        """Programs it may start in all; `None`: no limit."""
+
+    @property
+    def deny(self) -> list[Literal["subprocess", "network", "write", "native"]]:
+        """What it must not do."""
 
     @property
     def isolation(self) -> Literal["in-process", "process"]:
@@ -529,6 +592,41 @@ class Script:
     @property
     def warnings(self) -> list[str]:
         """What is doubtful about it, with file and line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the properties as a dictionary that `json.dumps` takes."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Quarantined:
+    """A script version that is kept out of the process, and why."""
+
+    @property
+    def script_name(self) -> str:
+        """The script."""
+
+    @property
+    def script_version(self) -> str:
+        """SHA-256 of its source, in hex: another version is not affected."""
+
+    @property
+    def concern(self) -> _Concern:
+        """Why."""
+
+    @property
+    def execution_id(self) -> str:
+        """The run that showed it."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was found out."""
+
+    @property
+    def consequence(self) -> Literal["isolated", "tolerated", "refused"]:
+        """What becomes of its runs: they run in a process of their own; or, where nothing can isolate them, still in
+        this one, or not at all when one of them ended the process."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
@@ -632,12 +730,32 @@ class ScriptStats:
         """The length that 99 % of the runs do not exceed."""
 
     @property
+    def queue_time(self) -> float:
+        """Time that its runs waited for a worker."""
+
+    @property
+    def avg_queue_time(self) -> float:
+        """The mean of that."""
+
+    @property
     def cpu_time(self) -> float:
         """Processor time of the runs in `total`, where it was measured."""
 
     @property
     def memory_peak_bytes(self) -> int:
         """Largest memory use of a run; 0 where none was measured."""
+
+    @property
+    def children(self) -> int:
+        """Programs that its runs started, where they were counted."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that its runs started, where they were counted."""
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes that its runs wrote to both streams."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""

@@ -16,6 +16,7 @@ use super::arguments::{self, OrRaise};
 use super::door::{Door, Settings};
 use super::execution::Execution;
 use super::page::Page;
+use super::quarantine::Quarantined;
 use super::script::{InvalidScript, Route, Script};
 use super::stats::Stats;
 use super::url::StorageUrl;
@@ -211,6 +212,29 @@ impl Automation {
     /// Returns a script that can run.
     fn script(&self, py: Python<'_>, name: &str) -> PyResult<Script> {
         Ok(self.door.automation().script(name).or_raise(py)?.into())
+    }
+
+    /// Returns the script versions that are kept out of the process, by script.
+    fn quarantined(&self, py: Python<'_>) -> PyResult<Vec<Quarantined>> {
+        let quarantined = self.door.ask(
+            py,
+            |automation| async move { automation.quarantined().await },
+        );
+        Ok(quarantined?.into_iter().map(Quarantined::from).collect())
+    }
+
+    /// Releases a script, by its name or one version, from quarantine; returns what is released.
+    #[pyo3(signature = (script, *, actor = None))]
+    fn release(
+        &self,
+        py: Python<'_>,
+        script: String,
+        actor: Option<String>,
+    ) -> PyResult<Vec<Quarantined>> {
+        let released = self.door.ask(py, |automation| async move {
+            automation.release(&script, actor.as_deref()).await
+        });
+        Ok(released?.into_iter().map(Quarantined::from).collect())
     }
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.

@@ -28,7 +28,7 @@ impl std::hash::Hash for Execution {
 }
 
 /// What `to_dict` shows: every property.
-const FIELDS: [&str; 37] = [
+const FIELDS: [&str; 41] = [
     "id",
     "tenant_id",
     "ticket_id",
@@ -56,6 +56,8 @@ const FIELDS: [&str; 37] = [
     "duration",
     "cpu_time",
     "memory_peak_bytes",
+    "children",
+    "threads",
     "output",
     "stderr",
     "error",
@@ -65,6 +67,8 @@ const FIELDS: [&str; 37] = [
     "truncated",
     "output_bytes",
     "still_running",
+    "isolation",
+    "concern",
     "execution_type",
 ];
 
@@ -211,6 +215,16 @@ impl Execution {
     }
 
     #[getter]
+    fn children(&self) -> Option<u32> {
+        self.0.usage.children
+    }
+
+    #[getter]
+    fn threads(&self) -> Option<u32> {
+        self.0.usage.threads
+    }
+
+    #[getter]
     fn output(&self) -> &str {
         &self.0.output
     }
@@ -259,6 +273,16 @@ impl Execution {
     #[getter]
     fn still_running(&self) -> bool {
         self.0.still_running
+    }
+
+    #[getter]
+    fn isolation(&self) -> &'static str {
+        self.0.isolation.as_str()
+    }
+
+    #[getter]
+    fn concern(&self) -> Option<&'static str> {
+        self.0.concern.map(core::Concern::as_str)
     }
 
     /// Raises ScriptFailedError when the run failed or was cancelled; returns the run otherwise.

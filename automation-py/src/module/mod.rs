@@ -10,6 +10,7 @@ mod execution;
 mod fields;
 mod fork;
 mod page;
+mod quarantine;
 mod runtime;
 mod script;
 mod stats;
@@ -43,6 +44,7 @@ fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<execution::Execution>()?;
     module.add_class::<execution::Failure>()?;
     module.add_class::<page::Page>()?;
+    module.add_class::<quarantine::Quarantined>()?;
     module.add_class::<script::Script>()?;
     module.add_class::<script::InvalidScript>()?;
     module.add_class::<script::Route>()?;

@@ -34,7 +34,7 @@ impl std::hash::Hash for Script {
 }
 
 /// What `to_dict` shows: every property.
-const SCRIPT_FIELDS: [&str; 19] = [
+const SCRIPT_FIELDS: [&str; 24] = [
     "name",
     "version",
     "path",
@@ -44,8 +44,13 @@ const SCRIPT_FIELDS: [&str; 19] = [
     "parameters",
     "schema",
     "defaults",
+    "output_schema",
     "timeout",
+    "cpu_seconds",
     "memory_mb",
+    "output_kib",
+    "children_max",
+    "deny",
     "isolation",
     "risk",
     "idempotent",
@@ -104,8 +109,21 @@ impl Script {
     }
 
     #[getter]
+    fn output_schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let schema = self.0.output_schema();
+        schema
+            .map(|output| convert::to_python(py, output.schema()))
+            .transpose()
+    }
+
+    #[getter]
     fn timeout(&self) -> f64 {
         self.0.metadata().timeout.as_secs_f64()
+    }
+
+    #[getter]
+    fn cpu_seconds(&self) -> Option<f64> {
+        self.0.metadata().cpu.map(|cpu| cpu.as_secs_f64())
     }
 
     #[getter]
@@ -114,8 +132,24 @@ impl Script {
     }
 
     #[getter]
-    fn isolation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        convert::to_python(py, &json!(self.0.metadata().isolation))
+    fn output_kib(&self) -> usize {
+        self.0.metadata().stream_bytes / 1024
+    }
+
+    #[getter]
+    fn children_max(&self) -> Option<u32> {
+        self.0.metadata().children_max
+    }
+
+    #[getter]
+    fn deny(&self) -> Vec<&'static str> {
+        let denied = self.0.metadata().deny.iter();
+        denied.map(|effect| effect.as_str()).collect()
+    }
+
+    #[getter]
+    fn isolation(&self) -> &'static str {
+        self.0.metadata().isolation.as_str()
     }
 
     #[getter]

@@ -13,7 +13,7 @@ use super::fields::{repr, seconds, to_dict};
 pub(crate) struct ScriptStats(core::ScriptStats);
 
 /// What `to_dict` shows of a script: every property, and the usual percentiles.
-const SCRIPT_FIELDS: [&str; 13] = [
+const SCRIPT_FIELDS: [&str; 18] = [
     "total",
     "successful",
     "failed",
@@ -25,8 +25,13 @@ const SCRIPT_FIELDS: [&str; 13] = [
     "p90",
     "p95",
     "p99",
+    "queue_time",
+    "avg_queue_time",
     "cpu_time",
     "memory_peak_bytes",
+    "children",
+    "threads",
+    "output_bytes",
 ];
 
 #[pymethods]
@@ -84,6 +89,31 @@ impl ScriptStats {
     #[getter]
     fn p99(&self) -> Option<f64> {
         self.percentile(99)
+    }
+
+    #[getter]
+    fn queue_time(&self) -> f64 {
+        seconds(self.0.queue_us)
+    }
+
+    #[getter]
+    fn avg_queue_time(&self) -> f64 {
+        self.0.avg_queue_us() / 1_000_000.0
+    }
+
+    #[getter]
+    fn children(&self) -> u64 {
+        self.0.children
+    }
+
+    #[getter]
+    fn threads(&self) -> u64 {
+        self.0.threads
+    }
+
+    #[getter]
+    fn output_bytes(&self) -> u64 {
+        self.0.output_bytes
     }
 
     #[getter]

@@ -66,6 +66,7 @@ pub async fn after_close_is_closed(storage: &Arc<dyn Storage>) {
         storage.list(&query, &page).await.map(drop),
         storage.events(&tenant, id(1), &page).await.map(drop),
         storage.record(&tenant, kind, "k").await.map(drop),
+        storage.records(&tenant, kind, &page).await.map(drop),
         storage.stats(&StatsQuery::default()).await.map(drop),
         storage.health().await.map(drop),
         storage.close().await,

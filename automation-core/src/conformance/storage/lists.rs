@@ -6,14 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::samples::{
     Numbers, append, at, finish, fresh, full, full_end, id, ids, insert, insert_all, list, one,
-    transition,
+    record, transition,
 };
 use crate::execution::{Execution, TenantId};
 use crate::limits::{PAGE_BYTES, PAGE_ROWS_MAX};
 use crate::request::{Cursor, Page, StatsQuery};
 use crate::stats::Stats;
 use crate::status::Status;
-use crate::storage::{Change, ExecutionQuery, Storage, StorageError};
+use crate::storage::{Change, ExecutionQuery, RecordKind, Storage, StorageError, Write};
 
 fn everything() -> ExecutionQuery {
     ExecutionQuery::of(TenantId::default())
@@ -79,6 +79,9 @@ fn sample_query(numbers: &mut Numbers) -> ExecutionQuery {
         tenant_id: numbers
             .one_of(&[None, Some("default"), Some("other"), Some("nobody")])
             .map(TenantId::new),
+        id: numbers
+            .one_of(&[None, None, None, Some(3), Some(99)])
+            .map(id),
         ticket_id: word(numbers.one_of(&[None, None, Some("T-1"), Some("T-9")])),
         script_name: word(numbers.one_of(&[None, None, Some("a.py"), Some("A.py")])),
         statuses: numbers.one_of(statuses).to_vec(),
@@ -99,6 +102,7 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         .tenant_id
         .as_ref()
         .is_none_or(|id| *id == row.tenant_id)
+        && query.id.is_none_or(|id| id == row.id)
         && is(&query.ticket_id, &row.ticket_id)
         && is(&query.script_name, &row.script_name)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))
@@ -232,6 +236,21 @@ pub async fn foreign_cursor_is_invalid(storage: &Arc<dyn Storage>) {
         let answer = storage.events(&other.tenant_id, other.id, &page).await;
         is_invalid(answer.map(drop), cursor);
     }
+    for key in ["a", "b"] {
+        let (record, expected) = (record(key, "x"), None);
+        one(storage, Write::Put { record, expected }).await.unwrap();
+    }
+    let (tenant, kind) = (TenantId::default(), RecordKind::ScriptVersion);
+    let of_records = storage.records(&tenant, kind, &first).await.unwrap();
+    let of_records = of_records.next.unwrap();
+    let other_kind = first.clone().after(of_records.clone());
+    let answer = storage.records(&tenant, RecordKind::Quarantine, &other_kind);
+    is_invalid(answer.await.map(drop), &of_records);
+    for cursor in outside.iter().chain([&of_list, &of_events]) {
+        let page = first.clone().after(cursor.clone());
+        let answer = storage.records(&tenant, kind, &page).await;
+        is_invalid(answer.map(drop), cursor);
+    }
 }
 
 /// Where there is nothing, answers are empty and not errors.
@@ -241,6 +260,9 @@ pub async fn empty_answers(storage: &Arc<dyn Storage>) {
     let found = list(storage).await;
     assert_eq!((found.items, found.next), (vec![], None));
     let found = storage.events(&tenant, id(1), &page).await.unwrap();
+    assert_eq!((found.items, found.next), (vec![], None));
+    let kind = RecordKind::Quarantine;
+    let found = storage.records(&tenant, kind, &page).await.unwrap();
     assert_eq!((found.items, found.next), (vec![], None));
     let stats = storage.stats(&StatsQuery::default()).await.unwrap();
     assert_eq!(stats, Stats::default());

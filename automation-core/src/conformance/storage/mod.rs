@@ -101,6 +101,8 @@ macro_rules! storage_conformance {
                 put_of_another_revision_is_refused
                 delete_needs_the_revision
                 concurrent_put_has_one_winner
+                records_of_a_kind_by_key
+                record_pages_visit_each_once
                 stats_count_each_outcome
                 test_and_rollback_are_not_counted
                 stats_by_day_and_script

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::samples::{one, record};
+use super::samples::{Numbers, one, record};
 use crate::execution::TenantId;
+use crate::request::Page;
 use crate::storage::{Applied, Record, RecordKind, Storage, Write, WriteError};
 
 async fn put(
@@ -99,4 +100,55 @@ pub async fn concurrent_put_has_one_winner(storage: &Arc<dyn Storage>) {
     let winners: Vec<_> = callers.join_all().await.into_iter().flatten().collect();
     assert_eq!(winners.len(), 1);
     assert_eq!(read(storage, "k").await.unwrap().value, winners[0]);
+}
+
+/// The records of a kind are listed by their keys as byte strings sort, as they are now, without those of others.
+pub async fn records_of_a_kind_by_key(storage: &Arc<dyn Storage>) {
+    let tenant = TenantId::default();
+    let keys = ["b", "B", "", "a.b", "ß", "'\"%_", "a"];
+    for key in keys {
+        put(storage, record(key, "first"), None).await.unwrap();
+    }
+    put(storage, record("a", "second"), Some(1)).await.unwrap();
+    delete(storage, "b", 1).await.unwrap();
+    let other_kind = Record {
+        kind: RecordKind::Quarantine,
+        ..record("a", "of another kind")
+    };
+    put(storage, other_kind, None).await.unwrap();
+
+    let (kind, page) = (RecordKind::ScriptVersion, Page::default());
+    let found = storage.records(&tenant, kind, &page).await.unwrap();
+    assert_eq!(found.next, None);
+    let listed: Vec<_> = found.items.iter().map(|row| row.key.as_str()).collect();
+    assert_eq!(listed, ["", "'\"%_", "B", "a", "a.b", "ß"]);
+    for row in found.items {
+        assert_eq!(read(storage, &row.key).await, Some(row));
+    }
+}
+
+/// Following the pages visits each record once, whatever is stored meanwhile.
+pub async fn record_pages_visit_each_once(storage: &Arc<dyn Storage>) {
+    let (tenant, mut numbers) = (TenantId::default(), Numbers(5));
+    let mut keys: Vec<_> = (0..23)
+        .map(|n| format!("{:04}-{n}", numbers.below(10_000)))
+        .collect();
+    for key in &keys {
+        put(storage, record(key, key), None).await.unwrap();
+    }
+    keys.sort();
+    let (mut page, mut visited) = (Page::first(5), Vec::new());
+    loop {
+        let kind = RecordKind::ScriptVersion;
+        let found = storage.records(&tenant, kind, &page).await.unwrap();
+        assert!((1..=5).contains(&found.items.len()));
+        visited.extend(found.items.into_iter().map(|row| row.key));
+        let behind = format!("{}-", visited[visited.len() - 1]);
+        put(storage, record(&format!("!{behind}"), "before"), None)
+            .await
+            .unwrap();
+        let Some(next) = found.next else { break };
+        page = Page::first(5).after(next);
+    }
+    assert_eq!(visited, keys);
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::execution::{
-    Completion, Event, EventKind, Execution, ExecutionId, InstanceId, Reason, ResourceUsage,
-    TenantId, Trigger,
+    Completion, Concern, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation, Reason,
+    ResourceUsage, TenantId, Trigger,
 };
 use crate::request::{Listing, Page};
 use crate::status::Status;
@@ -67,8 +67,10 @@ pub(super) fn full(n: u64) -> Execution {
         usage: ResourceUsage {
             cpu_us: Some((1 << 53) - 1),
             memory_peak_bytes: Some(2),
-            ..ResourceUsage::default()
+            children: Some(u32::MAX),
+            threads: Some(3),
         },
+        isolation: Isolation::Process,
         output: "a\u{1f600}\r\n\t%s ?1 :x \u{feff}".to_owned(),
         stderr: " ".to_owned(),
         error: Some(String::new()),
@@ -77,6 +79,7 @@ pub(super) fn full(n: u64) -> Execution {
         truncated: true,
         output_bytes: 4,
         still_running: true,
+        concern: Some(Concern::Crashed),
         ..fresh(n)
     }
 }
@@ -89,7 +92,8 @@ pub(super) fn full_end(status: Status) -> Completion {
         usage: ResourceUsage {
             cpu_us: None,
             memory_peak_bytes: Some(5),
-            ..ResourceUsage::default()
+            children: Some(0),
+            threads: None,
         },
         output: "x".repeat(1 << 20),
         stderr: "сбой".to_owned(),
@@ -99,6 +103,7 @@ pub(super) fn full_end(status: Status) -> Completion {
         truncated: true,
         output_bytes: 1 << 20,
         still_running: true,
+        concern: Some(Concern::MemoryLimit),
         ..Completion::new(status, Some(Reason::Exception), at(60))
     }
 }
@@ -113,6 +118,7 @@ pub(super) fn run(execution: &Execution) -> Write {
     let change = Change::Run {
         claimed_by: InstanceId::new("host-2"),
         lease_until: at(90),
+        isolation: Isolation::Process,
     };
     transition(execution, change)
 }

@@ -41,6 +41,10 @@ pub async fn stats_count_each_outcome(storage: &Arc<dyn Storage>) {
         end.duration_us = Some(us);
         end.usage.cpu_us = Some(us * 10);
         end.usage.memory_peak_bytes = Some(us * 100);
+        end.usage.children = u32::try_from(us).ok();
+        end.usage.threads = u32::try_from(us * 2).ok();
+        end.queue_us = Some(us * 3);
+        end.output_bytes = us * 4;
         one(storage, transition(row, Change::End(end)))
             .await
             .unwrap();
@@ -51,6 +55,8 @@ pub async fn stats_count_each_outcome(storage: &Arc<dyn Storage>) {
     assert_eq!((all.cancelled, stats.open), (1, 1));
     assert_eq!((all.duration_us, all.cpu_us), (4_000_003, 40_000_030));
     assert_eq!(all.memory_peak_bytes, 400_000_000);
+    assert_eq!((all.children, all.threads), (4_000_003, 8_000_006));
+    assert_eq!((all.queue_us, all.output_bytes), (12_000_009, 16_000_012));
     let mut durations = Histogram::default();
     for us in [1, 2, 4_000_000] {
         durations.add(Histogram::bucket(us), 1);
@@ -236,8 +242,11 @@ impl Model {
             usage: ResourceUsage {
                 cpu_us: some(numbers.below(3)),
                 memory_peak_bytes: some(numbers.below(1 << 30)),
-                ..ResourceUsage::default()
+                children: some(numbers.below(3)).map(|n| u32::try_from(n).unwrap()),
+                threads: some(numbers.below(9)).map(|n| u32::try_from(n).unwrap()),
             },
+            queue_us: some(numbers.below(1000)),
+            output_bytes: numbers.below(1 << 20),
             output: "text".to_owned(),
             ..Completion::new(status, None, at(300) + days)
         }

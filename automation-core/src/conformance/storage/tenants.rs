@@ -33,6 +33,11 @@ pub async fn tenants_are_invisible_to_each_other(storage: &Arc<dyn Storage>) {
     assert_eq!(events.items, []);
     let kind = RecordKind::ScriptVersion;
     assert_eq!(storage.record(&theirs, kind, "k").await.unwrap(), None);
+    let records = storage.records(&theirs, kind, &page).await.unwrap();
+    assert_eq!(records.items, []);
+    query.statuses.clear();
+    query.id = Some(row.id);
+    assert_eq!(storage.list(&query, &page).await.unwrap().items, []);
     let of = |tenant: &TenantId| StatsQuery {
         tenant_id: tenant.clone(),
         ..StatsQuery::default()

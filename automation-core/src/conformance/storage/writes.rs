@@ -9,7 +9,7 @@ use super::samples::{
     Numbers, append, at, end, finish, fresh, fresh_of, full, full_end, get, id, insert, insert_all,
     list, one, run, transition,
 };
-use crate::execution::{Execution, InstanceId, TenantId};
+use crate::execution::{Execution, InstanceId, Isolation, TenantId};
 use crate::status::Status;
 use crate::storage::{Applied, Change, Storage, StorageError, Transition, Write, WriteError};
 
@@ -211,6 +211,7 @@ pub async fn a_dispatch_records_its_holder(storage: &Arc<dyn Storage>) {
     row.status = Status::Running;
     row.claimed_by = Some(InstanceId::new("host-2"));
     row.lease_until = Some(at(90));
+    row.isolation = Isolation::Process;
     assert_eq!(get(storage, &row).await, row);
 }
 
@@ -290,6 +291,7 @@ fn run_change() -> Change {
     Change::Run {
         claimed_by: InstanceId::new("late"),
         lease_until: at(90),
+        isolation: Isolation::InProcess,
     }
 }
 

@@ -223,7 +223,7 @@ fn unknown_keys_are_errors_with_the_nearest_known_key() {
     one_error(
         "[tool.automation]\nowner = \"ana\"",
         "4:3: [tool.automation]: unknown key \"owner\", expected one of category, order, description, timeout_seconds, \
-         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, context_argv, parameters",
+         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, context_argv, parameters, output_schema",
     );
 }
 

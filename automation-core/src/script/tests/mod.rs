@@ -1,6 +1,7 @@
 //! Tests of the room as a whole: what an author sees when a script is read.
 
 mod metadata;
+mod output;
 mod parameters;
 mod registry;
 

@@ -146,6 +146,23 @@ impl Storage for MemoryStorage {
         self.read(|state| state.record(tenant, kind, key))
     }
 
+    async fn records(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        page: &Page,
+    ) -> Result<Listing<Record>, StorageError> {
+        let after = page
+            .after
+            .as_ref()
+            .map(|after| cursor::to_record(after, kind))
+            .transpose()?;
+        let rows_max = held::rows_max(page);
+        let mut rows = self.read(|state| state.records(tenant, kind, after, rows_max + 1))?;
+        let next = cursor::cut(&mut rows, rows_max, |row| cursor::of_record(kind, &row.key));
+        Ok(Listing::new(rows, next))
+    }
+
     async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError> {
         let (by_script, open, recent) = self.read(|state| {
             (

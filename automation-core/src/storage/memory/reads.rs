@@ -84,6 +84,26 @@ impl State {
             .cloned()
     }
 
+    /// Returns up to `rows` records of a kind, by key, from the one behind `after` on.
+    pub(super) fn records(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        after: Option<String>,
+        rows: usize,
+    ) -> Vec<Record> {
+        let start = match after {
+            Some(key) => Bound::Excluded((tenant.clone(), kind, key)),
+            None => Bound::Included((tenant.clone(), kind, String::new())),
+        };
+        self.records
+            .range((start, Bound::Unbounded))
+            .take_while(|((owner, of_kind, _), _)| owner == tenant && *of_kind == kind)
+            .take(rows)
+            .map(|(_, record)| record.clone())
+            .collect()
+    }
+
     /// Returns the sums of each script.
     pub(super) fn by_script(&self, query: &StatsQuery) -> BTreeMap<String, ScriptStats> {
         let mut sums = BTreeMap::<String, ScriptStats>::new();
@@ -147,6 +167,7 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         .tenant_id
         .as_ref()
         .is_none_or(|id| *id == row.tenant_id)
+        && query.id.is_none_or(|id| id == row.id)
         && same(&query.ticket_id, &row.ticket_id)
         && same(&query.script_name, &row.script_name)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))

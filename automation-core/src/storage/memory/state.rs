@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) by_ticket: HashMap<(TenantId, String), Index>,
     keys: HashMap<(TenantId, String), ExecutionId>,
     pub(super) events: HashMap<ExecutionId, BTreeMap<u32, Event>>,
-    pub(super) records: HashMap<RecordKey, Record>,
+    pub(super) records: BTreeMap<RecordKey, Record>,
     pub(super) days: BTreeMap<(TenantId, NaiveDate, String), ScriptStats>,
 }
 
@@ -155,8 +155,10 @@ impl State {
             Change::Run {
                 claimed_by,
                 lease_until,
+                isolation,
             } => {
                 row.status = Status::Running;
+                row.isolation = isolation;
                 row.claimed_by = Some(claimed_by);
                 row.lease_until = Some(held::time(lease_until));
             }

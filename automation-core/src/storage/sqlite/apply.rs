@@ -126,10 +126,12 @@ impl<'c> Writes<'c> {
             Change::Run {
                 claimed_by,
                 lease_until,
+                isolation,
             } => {
                 let lease_until = text::time(*lease_until);
+                let (claimed_by, isolation) = (claimed_by.as_str(), isolation.as_str());
                 self.run
-                    .execute(params![there.rowid, claimed_by.as_str(), lease_until])?;
+                    .execute(params![there.rowid, claimed_by, lease_until, isolation])?;
             }
             Change::End(end) => {
                 let parsed_output = end.parsed_output.as_ref().map(ToString::to_string);
@@ -266,7 +268,8 @@ SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name
 FROM automation_logs WHERE id = ?1 AND tenant_id = ?2";
 
 const RUN_SQL: &str = "\
-UPDATE automation_logs SET status = 'running', claimed_by = ?2, lease_until = ?3 WHERE rowid = ?1";
+UPDATE automation_logs SET status = 'running', claimed_by = ?2, lease_until = ?3, isolation = ?4
+WHERE rowid = ?1";
 
 fn due_sql() -> String {
     format!(

@@ -249,6 +249,27 @@ impl Storage for SqliteStorage {
             .await
     }
 
+    async fn records(
+        &self,
+        tenant: &TenantId,
+        kind: RecordKind,
+        page: &Page,
+    ) -> Result<Listing<Record>, StorageError> {
+        let after = page
+            .after
+            .as_ref()
+            .map(|after| cursor::to_record(after, kind))
+            .transpose()?;
+        let rows_max = held::rows_max(page);
+        let tenant = tenant.clone();
+        let read = move |connection: &mut Connection| {
+            reads::records(connection, &tenant, kind, after.as_deref(), rows_max + 1)
+        };
+        let mut rows = self.readers.read(read).await?;
+        let next = cursor::cut(&mut rows, rows_max, |row| cursor::of_record(kind, &row.key));
+        Ok(Listing::new(rows, next))
+    }
+
     async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError> {
         let query = query.clone();
         self.readers

@@ -121,6 +121,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     let mut filter = Filter::default();
     let tenant = query.tenant_id.as_ref().map(|id| id.as_str().to_owned());
     filter.and("tenant_id = ?", tenant);
+    filter.and("id = ?", query.id.map(text::id));
     filter.and("ticket_id = ?", query.ticket_id.clone());
     filter.and("script_name = ?", query.script_name.clone());
     if !query.statuses.is_empty() {
@@ -199,6 +200,29 @@ pub(super) fn record(
         })
     });
     Ok(found.optional()?)
+}
+
+/// Reads up to `rows` records of a kind, by key, from the one behind `after` on.
+pub(super) fn records(
+    connection: &Connection,
+    tenant: &TenantId,
+    kind: RecordKind,
+    after: Option<&str>,
+    rows: usize,
+) -> Result<Vec<Record>, Failure> {
+    let sql = "SELECT key, value, revision FROM automation_records \
+         WHERE tenant_id = ?1 AND kind = ?2 AND (?3 IS NULL OR key > ?3) ORDER BY key LIMIT ?4";
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    let values = params![tenant.as_str(), kind.as_str(), after, rows];
+    all(connection, sql, values, |row| {
+        Ok(Record {
+            tenant_id: tenant.clone(),
+            kind,
+            key: row.get(0)?,
+            value: row.get::<_, Json>(1)?.0,
+            revision: row.get::<_, i64>(2)?.unsigned_abs(),
+        })
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use rusqlite::{Row, Statement, ToSql};
 
 use super::text::{self, Id, Json, Time};
 use crate::execution::{
-    Completion, Execution, InstanceId, Reason, ResourceUsage, TenantId, Trigger, whole_seconds,
+    Completion, Concern, Execution, InstanceId, Isolation, Reason, ResourceUsage, TenantId,
+    Trigger, whole_seconds,
 };
 use crate::status::Status;
 use crate::storage::held;
@@ -14,7 +15,7 @@ use crate::storage::held;
 const COLUMNS: &str = "id, tenant_id, ticket_id, script_name, script_version, trigger, status, reason, \
      started_at, completed_at, run_at, priority, claimed_by, lease_until, epoch, attempt, root_id, parent_id, \
      actor, idempotency_key, dry_run, queue_us, duration_us, cpu_us, memory_peak_bytes, exit_code, truncated, \
-     output_bytes, still_running, error, parameters";
+     output_bytes, still_running, error, parameters, isolation, children, threads, concern";
 
 /// Returns the columns that [`read`] expects.
 pub(super) fn columns(without_output: bool) -> String {
@@ -43,7 +44,8 @@ pub(super) fn insert_sql() -> String {
 pub(super) const END_SQL: &str = "UPDATE automation_logs SET status = ?2, reason = ?3, completed_at = ?4, \
      lease_until = NULL, queue_us = ?5, duration_us = ?6, cpu_us = ?7, memory_peak_bytes = ?8, \
      exit_code = ?9, truncated = ?10, output_bytes = ?11, still_running = ?12, execution_time = ?13, \
-     success = ?14, error = ?15, parsed_output = ?16, output = ?17, stderr = ?18 WHERE rowid = ?1";
+     success = ?14, error = ?15, parsed_output = ?16, output = ?17, stderr = ?18, children = ?19, \
+     threads = ?20, concern = ?21 WHERE rowid = ?1";
 
 /// Numbers the values of a statement.
 struct Values<'s, 'c> {
@@ -98,6 +100,10 @@ pub(super) fn write(
     values.add(execution.still_running)?;
     values.add(&execution.error)?;
     values.add(execution.parameters.to_string())?;
+    values.add(execution.isolation.as_str())?;
+    values.add(execution.usage.children)?;
+    values.add(execution.usage.threads)?;
+    values.add(execution.concern.map(Concern::as_str))?;
     values.add(execution.parsed_output.as_ref().map(ToString::to_string))?;
     values.add(&execution.output)?;
     values.add(&execution.stderr)?;
@@ -136,6 +142,9 @@ pub(super) fn write_end(
     values.add(parsed_output)?;
     values.add(&end.output)?;
     values.add(&end.stderr)?;
+    values.add(end.usage.children)?;
+    values.add(end.usage.threads)?;
+    values.add(end.concern.map(Concern::as_str))?;
     values.statement.raw_execute()
 }
 
@@ -165,12 +174,15 @@ impl Columns<'_> {
         word(self.row, self.next - 1, parse)
     }
 
-    fn reason(&mut self) -> rusqlite::Result<Option<Reason>> {
+    fn optional_word<T>(
+        &mut self,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> rusqlite::Result<Option<T>> {
         if self.row.get_ref(self.next)? == ValueRef::Null {
             self.next += 1;
             return Ok(None);
         }
-        self.word(Reason::from_word).map(Some)
+        self.word(parse).map(Some)
     }
 
     fn number(&mut self) -> rusqlite::Result<Option<u64>> {
@@ -207,11 +219,11 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Execution> {
     let script_version: String = columns.take()?;
     let trigger = columns.word(Trigger::from_word)?;
     let status = columns.word(Status::from_word)?;
-    let reason = columns.reason()?;
+    let reason = columns.optional_word(Reason::from_word)?;
     let started_at: Time = columns.take()?;
     let mut time = || Ok::<_, rusqlite::Error>(columns.take::<Option<Time>>()?.map(|at| at.0));
     let (completed_at, run_at) = (time()?, time()?);
-    Ok(Execution {
+    let mut execution = Execution {
         tenant_id: TenantId::new(tenant_id),
         ticket_id,
         status,
@@ -241,9 +253,14 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Execution> {
         still_running: columns.take()?,
         error: columns.take()?,
         parameters: columns.take::<Json>()?.0,
-        parsed_output: columns.take::<Option<Json>>()?.map(|json| json.0),
-        output: columns.take()?,
-        stderr: columns.take()?,
+        isolation: columns.word(Isolation::from_word)?,
         ..Execution::new(id.0, script_name, script_version, trigger, started_at.0)
-    })
+    };
+    execution.usage.children = columns.take()?;
+    execution.usage.threads = columns.take()?;
+    execution.concern = columns.optional_word(Concern::from_word)?;
+    execution.parsed_output = columns.take::<Option<Json>>()?.map(|json| json.0);
+    execution.output = columns.take()?;
+    execution.stderr = columns.take()?;
+    Ok(execution)
 }

@@ -5,7 +5,10 @@ use rusqlite::{Connection, OptionalExtension};
 use super::error::Failure;
 
 /// The versions and the steps that lead to them, in order. Never changed, only added to.
-const STEPS: &[(u32, &str)] = &[(1, include_str!("migrations/0001_first.sql"))];
+const STEPS: &[(u32, &str)] = &[
+    (1, include_str!("migrations/0001_first.sql")),
+    (2, include_str!("migrations/0002_usage_and_isolation.sql")),
+];
 
 /// Brings the tables to the present version, in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Failure> {

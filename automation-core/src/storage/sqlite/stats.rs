@@ -51,6 +51,10 @@ fn by_script(
             duration_us: sum(5)?,
             cpu_us: sum(6)?,
             memory_peak_bytes: sum(7)?,
+            queue_us: sum(8)?,
+            output_bytes: sum(9)?,
+            children: sum(10)?,
+            threads: sum(11)?,
             ..ScriptStats::default()
         };
         Ok((row.get::<_, String>(0)?, stats))
@@ -75,7 +79,8 @@ fn by_script(
 
 const SUMS_SQL: &str = "\
 SELECT script_name, sum(total_executions), sum(successful_executions), sum(failed_executions),
-    sum(cancelled_executions), sum(duration_us), sum(cpu_us), max(memory_peak_bytes)
+    sum(cancelled_executions), sum(duration_us), sum(cpu_us), max(memory_peak_bytes), sum(queue_us),
+    sum(output_bytes), sum(children), sum(threads)
 FROM automation_stats";
 
 fn counted(query: &StatsQuery) -> Filter {

@@ -9,18 +9,15 @@ use uuid::Uuid;
 use super::error::Failure;
 use super::row::integer;
 use super::text;
-use crate::execution::{Completion, ResourceUsage, TenantId, Trigger};
-use crate::stats::ScriptStats;
-use crate::status::Status;
+use crate::execution::{Completion, TenantId, Trigger};
+use crate::stats::{Counted, ScriptStats};
 use crate::storage::held;
 
 /// One counted execution that ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     day: Day,
-    status: Status,
-    duration_us: Option<u64>,
-    usage: ResourceUsage,
+    counted: Counted,
 }
 
 /// Whose sums, of which script, on which day.
@@ -40,12 +37,12 @@ impl Ended {
                 script_name,
                 held::time(end.completed_at).date_naive(),
             ),
-            status: end.status,
-            duration_us: end.duration_us.map(held::number),
-            usage: ResourceUsage {
-                cpu_us: end.usage.cpu_us.map(held::number),
-                memory_peak_bytes: end.usage.memory_peak_bytes.map(held::number),
-                ..ResourceUsage::default()
+            counted: Counted {
+                status: end.status,
+                queue_us: end.queue_us.map(held::number),
+                duration_us: end.duration_us.map(held::number),
+                usage: held::usage(end.usage),
+                output_bytes: held::number(end.output_bytes),
             },
         })
     }
@@ -59,7 +56,7 @@ impl Tally {
     /// Adds what the calls ended.
     pub(super) fn add(&mut self, ended: Ended) {
         let sums = self.0.entry(ended.day).or_default();
-        sums.count(ended.status, ended.duration_us, ended.usage);
+        sums.count(&ended.counted);
     }
 }
 
@@ -95,6 +92,10 @@ impl<'c> TallyStatements<'c> {
                 integer(stats.duration_us),
                 integer(stats.cpu_us),
                 integer(stats.memory_peak_bytes),
+                integer(stats.queue_us),
+                integer(stats.output_bytes),
+                integer(stats.children),
+                integer(stats.threads),
             ])?;
             for (bucket, count) in stats.durations.buckets() {
                 let count = integer(count);
@@ -109,8 +110,9 @@ impl<'c> TallyStatements<'c> {
 const DAY_SQL: &str = "\
 INSERT INTO automation_stats AS old (id, tenant_id, script_name, execution_date, total_executions,
     successful_executions, failed_executions, cancelled_executions, duration_us, cpu_us,
-    memory_peak_bytes, avg_execution_time)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, round(?9 / 1000000.0 / max(?5, 1), 2))
+    memory_peak_bytes, queue_us, output_bytes, children, threads, avg_execution_time)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+    round(?9 / 1000000.0 / max(?5, 1), 2))
 ON CONFLICT (tenant_id, script_name, execution_date) DO UPDATE SET
     total_executions = old.total_executions + excluded.total_executions,
     successful_executions = old.successful_executions + excluded.successful_executions,
@@ -119,6 +121,10 @@ ON CONFLICT (tenant_id, script_name, execution_date) DO UPDATE SET
     duration_us = old.duration_us + excluded.duration_us,
     cpu_us = old.cpu_us + excluded.cpu_us,
     memory_peak_bytes = max(old.memory_peak_bytes, excluded.memory_peak_bytes),
+    queue_us = old.queue_us + excluded.queue_us,
+    output_bytes = old.output_bytes + excluded.output_bytes,
+    children = old.children + excluded.children,
+    threads = old.threads + excluded.threads,
     avg_execution_time = round((old.duration_us + excluded.duration_us) / 1000000.0
         / max(old.total_executions + excluded.total_executions, 1), 2)";
 
