@@ -3,9 +3,13 @@
 mod cursor;
 mod held;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod tally;
 mod write;
 
 use std::fmt::Debug;
@@ -15,6 +19,8 @@ use serde::Serialize;
 use thiserror::Error as ThisError;
 
 pub use self::memory::MemoryStorage;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresBuilder, PostgresStorage};
 pub use self::query::{ExecutionQuery, Record, RecordKind};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteBuilder, SqliteStorage};

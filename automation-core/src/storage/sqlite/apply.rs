@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, ffi, params};
 use super::error::Failure;
 use super::resolution::{Resolution, Resolutions};
 use super::row;
-use super::tally::Ended;
 use super::text;
 use crate::execution::{Completion, Event, Execution, Trigger};
 use crate::status::Status;
+use crate::storage::tally::Ended;
 use crate::storage::write::{self, Found};
 use crate::storage::{Applied, Change, Claim, Record, Transition, Write, WriteError, held};
 
