@@ -6,6 +6,10 @@
 )]
 
 mod cluster;
+mod faults;
+mod proxy;
+mod resolutions;
+mod rows;
 
 use std::sync::Arc;
 

@@ -1,0 +1,94 @@
+//! A way to the server that can be cut at the worst moments.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+/// Where a connection is cut, once, when the client sends a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Before anything of it reaches the server.
+    Before,
+    /// After all but its end has reached the server.
+    Half,
+    /// After all of it has reached the server, and before an answer does the client.
+    After,
+}
+
+/// A proxy that cuts the connection on which a text is sent, the first time.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// Starts one on the runtime of the caller.
+    pub(crate) async fn start(folder: &Path, text: &'static str, cut: Cut) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (socket, cuts) = (folder.join(".s.PGSQL.5432"), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&cuts);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(pass(client, server, text, cut, Arc::clone(&counted)));
+            }
+        });
+        Self { port, cuts }
+    }
+
+    /// Returns how many connections were cut.
+    pub(crate) fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::Acquire)
+    }
+}
+
+async fn pass(
+    mut client: TcpStream,
+    mut server: UnixStream,
+    text: &str,
+    cut: Cut,
+    cuts: Arc<AtomicUsize>,
+) {
+    let (mut sent, mut answered) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut sent) => {
+                let Ok(length @ 1..) = read else { return };
+                // What is sent together arrives together, since the pause is longer than it takes to send it.
+                let mut whole = sent[..length].to_vec();
+                let is_found = whole.windows(text.len()).any(|window| window == text.as_bytes());
+                if is_found && cuts.swap(1, Ordering::AcqRel) == 0 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    while let Ok(more @ 1..) = client.try_read(&mut sent) {
+                        whole.extend_from_slice(&sent[..more]);
+                    }
+                    let reach = match cut {
+                        Cut::Before => 0,
+                        Cut::Half => whole.len() - 40,
+                        Cut::After => whole.len(),
+                    };
+                    server.write_all(&whole[..reach]).await.unwrap();
+                    drop(client);
+                    // The server goes on for a while with what it has.
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    return;
+                }
+                if server.write_all(&whole).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(length @ 1..) = read else { return };
+                if client.write_all(&answered[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
