@@ -105,6 +105,7 @@ impl Cluster {
         let mut keeper = keeper
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = String::new();

@@ -10,6 +10,8 @@ mod faults;
 mod proxy;
 mod resolutions;
 mod rows;
+mod schema;
+mod security;
 
 use std::sync::Arc;
 
