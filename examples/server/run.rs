@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
-use automation_core::{Automation, MemoryStorage, ScriptRegistry, SqliteStorage};
+use automation_core::{Automation, MemoryStorage, PostgresStorage, ScriptRegistry, SqliteStorage};
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::PythonExecutor;
 use tokio::sync::oneshot;
@@ -100,6 +100,10 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
                 .durability(config.durability)
                 .open()
                 .await;
+            builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
+        }
+        Database::Postgres(at) => {
+            let storage = PostgresStorage::connect(&at.url).await;
             builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
         }
     };

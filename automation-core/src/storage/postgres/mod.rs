@@ -28,7 +28,7 @@ use tokio_postgres::Row;
 use self::error::Failure;
 use self::reads::Query;
 use self::round::Rounds;
-use self::session::{Guard, Purpose};
+use self::session::Purpose;
 use self::url::Place;
 use self::writer::Writer;
 use super::{
@@ -79,7 +79,7 @@ pub struct PostgresStorage {
 pub struct PostgresBuilder {
     url: String,
     readers: usize,
-    guard: Guard,
+    superuser_allowed: bool,
     migrates: bool,
 }
 
@@ -95,7 +95,7 @@ impl PostgresBuilder {
     /// one database are then kept apart by this program alone. For databases of one's own machine.
     #[must_use]
     pub const fn allow_superuser(mut self) -> Self {
-        self.guard.superuser_allowed = true;
+        self.superuser_allowed = true;
         self
     }
 
@@ -120,7 +120,8 @@ impl PostgresBuilder {
     }
 
     async fn connected(self) -> Result<PostgresStorage, Failure> {
-        let place = Place::parse(&self.url)?;
+        let mut place = Place::parse(&self.url)?;
+        place.superuser_allowed |= self.superuser_allowed;
         if !place.is_local() && place.trust.is_none() {
             tracing::warn!(
                 database = place.shown(),
@@ -128,13 +129,13 @@ impl PostgresBuilder {
             );
         }
         let mut client = session::connect(&place).await?;
-        session::check_superuser(&client, self.guard).await?;
+        session::check_superuser(&client, place.superuser_allowed).await?;
         if self.migrates {
             schema::migrate(&mut client).await?;
         }
         drop(client);
-        let writers = session::pool(&place, Purpose::Write, self.guard, 1)?;
-        let readers = session::pool(&place, Purpose::Read, self.guard, self.readers)?;
+        let writers = session::pool(&place, Purpose::Write, 1)?;
+        let readers = session::pool(&place, Purpose::Read, self.readers)?;
         let mut rounds = Rounds::new(writers);
         rounds.begin().await?;
         Ok(PostgresStorage {
@@ -171,15 +172,14 @@ impl PostgresStorage {
 
     /// Begins to connect to the database of a URL, `postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTIONS`. Of the
     /// options, `sslmode` is `disable`, `prefer` (the default), `require` or `verify-full`, the latter with
-    /// `sslrootcert`, a file of certificate authorities, or those of the system.
+    /// `sslrootcert`, a file of certificate authorities, or those of the system; `superuser=allow` is
+    /// [`allow_superuser`](PostgresBuilder::allow_superuser).
     #[must_use]
     pub fn builder(url: impl Into<String>) -> PostgresBuilder {
         PostgresBuilder {
             url: url.into(),
             readers: READERS,
-            guard: Guard {
-                superuser_allowed: false,
-            },
+            superuser_allowed: false,
             migrates: true,
         }
     }

@@ -42,13 +42,6 @@ pub(super) enum Purpose {
     Read,
 }
 
-/// With whom to work.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Guard {
-    /// Also as a superuser, whom Row Level Security does not bind.
-    pub(super) superuser_allowed: bool,
-}
-
 /// Opens one connection without a role.
 pub(super) async fn connect(place: &Place) -> Result<Client, Failure> {
     let connecting = async {
@@ -75,9 +68,9 @@ pub(super) async fn connect(place: &Place) -> Result<Client, Failure> {
 pub(super) fn pool(
     place: &Place,
     purpose: Purpose,
-    guard: Guard,
     connections_max: usize,
 ) -> Result<Pool, Failure> {
+    let superuser_allowed = place.superuser_allowed;
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
@@ -94,7 +87,11 @@ pub(super) fn pool(
         .create_timeout(Some(CONNECT_MAX))
         .recycle_timeout(Some(CONNECT_MAX))
         .post_create(Hook::async_fn(move |client, _| {
-            Box::pin(async move { prepare(client, purpose, guard).await.map_err(hook_error) })
+            Box::pin(async move {
+                prepare(client, purpose, superuser_allowed)
+                    .await
+                    .map_err(hook_error)
+            })
         }))
         .build()
         .map_err(|error| Failure::Unusable(error.to_string()))
@@ -112,8 +109,12 @@ fn hook_error(failure: Failure) -> HookError {
 }
 
 /// Makes a new connection ready.
-async fn prepare(client: &ClientWrapper, purpose: Purpose, guard: Guard) -> Result<(), Failure> {
-    check_user(client, guard).await?;
+async fn prepare(
+    client: &ClientWrapper,
+    purpose: Purpose,
+    superuser_allowed: bool,
+) -> Result<(), Failure> {
+    check_user(client, superuser_allowed).await?;
     let settings = match purpose {
         Purpose::Write => WRITER_SQL,
         Purpose::Read => READER_SQL,
@@ -121,7 +122,7 @@ async fn prepare(client: &ClientWrapper, purpose: Purpose, guard: Guard) -> Resu
     client
         .batch_execute(&format!("{COMMON_SQL} {settings}"))
         .await?;
-    check_role(client, guard).await
+    check_role(client, superuser_allowed).await
 }
 
 const USER_SQL: &str = "\
@@ -134,7 +135,10 @@ FROM pg_roles WHERE rolname = session_user";
 const VERSION_MIN: i32 = 15_00_00;
 
 /// Refuses a superuser, before anything is changed.
-pub(super) async fn check_superuser(client: &Client, guard: Guard) -> Result<(), Failure> {
+pub(super) async fn check_superuser(
+    client: &Client,
+    superuser_allowed: bool,
+) -> Result<(), Failure> {
     let sql = "SELECT rolsuper, current_setting('server_version_num')::int AS version \
          FROM pg_roles WHERE rolname = session_user";
     let user = client.query_one(sql, &[]).await?;
@@ -145,7 +149,7 @@ pub(super) async fn check_superuser(client: &Client, guard: Guard) -> Result<(),
             "it is PostgreSQL {major}, 15 or later is needed"
         )));
     }
-    if get(&user, "rolsuper")? && !guard.superuser_allowed {
+    if get(&user, "rolsuper")? && !superuser_allowed {
         return Err(superuser("the user"));
     }
     Ok(())
@@ -153,14 +157,14 @@ pub(super) async fn check_superuser(client: &Client, guard: Guard) -> Result<(),
 
 fn superuser(who: &str) -> Failure {
     Failure::Unusable(format!(
-        "{who} is a superuser, who is not bound by Row Level Security: connect as a user who is none, or allow it"
+        "{who} is a superuser, who is not bound by Row Level Security: connect as a user who is none, or add superuser=allow to the options of the URL"
     ))
 }
 
-async fn check_user(client: &Client, guard: Guard) -> Result<(), Failure> {
+async fn check_user(client: &Client, superuser_allowed: bool) -> Result<(), Failure> {
     let user = client.query_one(USER_SQL, &[]).await?;
     let name: &str = get(&user, "rolname")?;
-    if get(&user, "rolsuper")? && !guard.superuser_allowed {
+    if get(&user, "rolsuper")? && !superuser_allowed {
         return Err(superuser(&format!("user {name:?}")));
     }
     if !get::<bool>(&user, "is_member")? {
@@ -173,11 +177,11 @@ async fn check_user(client: &Client, guard: Guard) -> Result<(), Failure> {
 }
 
 /// Refuses a role that Row Level Security does not bind.
-async fn check_role(client: &Client, guard: Guard) -> Result<(), Failure> {
+async fn check_role(client: &Client, superuser_allowed: bool) -> Result<(), Failure> {
     let sql = "SELECT rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user";
     let role = client.query_one(sql, &[]).await?;
     let (name, is_super): (&str, bool) = (get(&role, "rolname")?, get(&role, "rolsuper")?);
-    if guard.superuser_allowed {
+    if superuser_allowed {
         return Ok(());
     }
     if is_super {
@@ -185,7 +189,7 @@ async fn check_role(client: &Client, guard: Guard) -> Result<(), Failure> {
     }
     if get(&role, "rolbypassrls")? {
         return Err(Failure::Unusable(format!(
-            "role {name:?} has BYPASSRLS and is not bound by Row Level Security: ALTER ROLE {name:?} NOBYPASSRLS, or allow it"
+            "role {name:?} has BYPASSRLS and is not bound by Row Level Security: ALTER ROLE {name:?} NOBYPASSRLS"
         )));
     }
     Ok(())

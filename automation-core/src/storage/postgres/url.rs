@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) config: Config,
     /// `None` where connections are not to be encrypted.
     pub(super) trust: Option<Trust>,
+    /// Row Level Security need not bind the user.
+    pub(super) superuser_allowed: bool,
 }
 
 impl Place {
@@ -33,7 +35,7 @@ impl Place {
         {
             return Err(unusable("the URL does not begin with postgres://"));
         }
-        let (plain, options) = without_tls_options(url);
+        let (plain, options) = without_own_options(url);
         let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
             // The cause names the option and not its value.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -45,6 +47,7 @@ impl Place {
                  use the direct connection or the session pooler on port 5432",
             ));
         }
+        let superuser_allowed = options.superuser()?;
         let trust = options.trust(&mut config)?;
         config
             .application_name("automation")
@@ -55,7 +58,11 @@ impl Place {
             .keepalives_retries(3)
             // After a failover, the old primary may be a standby.
             .target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { config, trust })
+        Ok(Self {
+            config,
+            trust,
+            superuser_allowed,
+        })
     }
 
     /// Returns the place without credentials.
@@ -90,31 +97,42 @@ fn unusable(sentence: &str) -> Failure {
     Failure::Unusable(sentence.to_owned())
 }
 
-/// The options of a URL that are about encryption.
+/// The options of a URL that the client does not know, or not all of.
 #[derive(Debug, Default)]
-struct TlsOptions {
+struct Options {
     mode: Option<String>,
     root: Option<String>,
+    superuser: Option<String>,
 }
 
-/// Takes the options about encryption out of a URL: the client knows fewer of them than PostgreSQL's own.
-fn without_tls_options(url: &str) -> (String, TlsOptions) {
+/// Takes our options out of a URL: `superuser`, and those about encryption, of which the client knows fewer than
+/// PostgreSQL's own.
+fn without_own_options(url: &str) -> (String, Options) {
     let Some((place, query)) = url.split_once('?') else {
-        return (url.to_owned(), TlsOptions::default());
+        return (url.to_owned(), Options::default());
     };
-    let (mut options, mut others) = (TlsOptions::default(), Vec::new());
+    let (mut options, mut others) = (Options::default(), Vec::new());
     for option in query.split('&') {
         let decoded = |value: &str| percent_decode_str(value).decode_utf8_lossy().into_owned();
         match option.split_once('=') {
             Some(("sslmode", value)) => options.mode = Some(decoded(value)),
             Some(("sslrootcert", value)) => options.root = Some(decoded(value)),
+            Some(("superuser", value)) => options.superuser = Some(decoded(value)),
             _ => others.push(option),
         }
     }
     (format!("{place}?{}", others.join("&")), options)
 }
 
-impl TlsOptions {
+impl Options {
+    fn superuser(&self) -> Result<bool, Failure> {
+        match self.superuser.as_deref() {
+            None => Ok(false),
+            Some("allow") => Ok(true),
+            Some(_) => Err(unusable("superuser has another value than \"allow\"")),
+        }
+    }
+
     fn trust(self, config: &mut Config) -> Result<Option<Trust>, Failure> {
         let verified = || match &self.root {
             Some(path) if path != "system" => Trust::File(path.into()),
