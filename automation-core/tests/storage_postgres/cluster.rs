@@ -16,6 +16,8 @@ use tokio_postgres::{Client, NoTls};
 pub(crate) const SUPERUSER: &str = "super";
 pub(crate) const USER: &str = "helpdesk";
 
+const DEFAULT_PORT: u16 = 5432;
+
 /// Keeps the server as long as this process lives, however that ends: its standard input is a pipe from here.
 const KEEPER: &str = r#"
 "$0" "$@" </dev/null >>"$PGDATA/log" 2>&1 &
@@ -30,6 +32,7 @@ wait $!
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
+    pub(crate) port: u16,
     options: Vec<&'static str>,
     keeper: Mutex<Option<Child>>,
     databases: AtomicUsize,
@@ -44,6 +47,50 @@ pub(crate) fn shared() -> &'static Cluster {
 impl Cluster {
     /// Makes and starts a server.
     pub(crate) fn start(options: &[&'static str]) -> Self {
+        Self::start_prepared(options, DEFAULT_PORT, |_| {})
+    }
+
+    /// Makes and starts a server that listens on a port of this machine too, whose certificate is `server.crt`.
+    pub(crate) fn start_with_tls() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        Self::start_prepared(
+            &["fsync=off", "listen_addresses=127.0.0.1", "ssl=on"],
+            port,
+            |folder| {
+                let made = as_unprivileged(Path::new("openssl"))
+                    .args([
+                        "req",
+                        "-x509",
+                        "-newkey",
+                        "rsa:2048",
+                        "-nodes",
+                        "-days",
+                        "2",
+                        "-subj",
+                        "/CN=localhost",
+                    ])
+                    .args(["-addext", "subjectAltName=DNS:localhost"])
+                    .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+                    .arg("-keyout")
+                    .arg(folder.join("server.key"))
+                    .arg("-out")
+                    .arg(folder.join("server.crt"))
+                    .output()
+                    .unwrap();
+                assert!(
+                    made.status.success(),
+                    "openssl: {}",
+                    String::from_utf8_lossy(&made.stderr)
+                );
+            },
+        )
+    }
+
+    fn start_prepared(options: &[&'static str], port: u16, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("pg")
             .tempdir()
@@ -71,8 +118,10 @@ impl Cluster {
             "initdb: {}",
             String::from_utf8_lossy(&made.stderr)
         );
+        prepare(&folder);
         let cluster = Self {
             folder,
+            port,
             options: options.to_vec(),
             keeper: Mutex::default(),
             databases: AtomicUsize::new(0),
@@ -100,8 +149,13 @@ impl Cluster {
         for option in fixed.iter().chain(&self.options) {
             keeper.args(["-c", option]);
         }
-        let sockets = format!("unix_socket_directories={}", self.folder.display());
-        keeper.args(["-c", &sockets]).env("PGDATA", &self.folder);
+        let (sockets, port) = (
+            format!("unix_socket_directories={}", self.folder.display()),
+            format!("port={}", self.port),
+        );
+        keeper
+            .args(["-c", &sockets, "-c", &port])
+            .env("PGDATA", &self.folder);
         let mut keeper = keeper
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -179,7 +233,8 @@ impl Cluster {
         let mut psql = Command::new(binary("psql"));
         psql.args(["-X", "-q", "-h"])
             .arg(&self.folder)
-            .args(["-U", user, "-d", database]);
+            .args(["-U", user, "-d", database, "-p"])
+            .arg(self.port.to_string());
         psql
     }
 
@@ -235,7 +290,7 @@ impl Cluster {
     /// Returns the URL of a database for a user.
     pub(crate) fn url_of(&self, database: &str, user: &str) -> String {
         let folder = self.folder.display().to_string().replace('/', "%2F");
-        format!("postgres://{user}@{folder}/{database}")
+        format!("postgres://{user}@{folder}:{}/{database}", self.port)
     }
 
     /// Connects beside the backend, as a person's tool would.

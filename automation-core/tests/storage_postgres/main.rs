@@ -12,6 +12,7 @@ mod resolutions;
 mod rows;
 mod schema;
 mod security;
+mod tls;
 
 use std::sync::Arc;
 
