@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Problem};
-use crate::execution::TenantId;
+use crate::execution::{Concern, TenantId};
 use crate::limits;
 use crate::status::Status;
 
@@ -258,6 +258,8 @@ pub struct Route {
     pub reason: String,
     /// Other scripts of the category, in their order.
     pub alternatives: Vec<String>,
+    /// Why the version is kept out of this process, if it is and that is known already.
+    pub concern: Option<Concern>,
 }
 
 impl Route {
@@ -274,6 +276,7 @@ impl Route {
             category,
             reason,
             alternatives,
+            concern: None,
         }
     }
 }

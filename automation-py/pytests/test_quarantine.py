@@ -59,6 +59,8 @@ def test_what_is_kept_out_is_refused_until_the_release(after_crash: Automation) 
     with pytest.raises(UnsupportedError, match="hello.py.*release"):
         after_crash.manual("hello.py")
     assert after_crash.manual("echo.py").status == "completed"
+    classification = {"category": "Greeting", "automation_possible": True}
+    assert after_crash.route({"id": "T-1"}, classification).concern == "crashed"
     assert after_crash.check()["quarantined"][0]["script_name"] == "hello.py"
 
     assert after_crash.release("hello.py", actor="ana") == [one]

@@ -188,7 +188,9 @@ impl Engine {
         ticket: &Ticket,
         classification: &Classification,
     ) -> Result<(Route, Arc<Script>)> {
-        plan::route(&self.scripts(), ticket, classification)
+        let (mut route, script) = plan::route(&self.scripts(), ticket, classification)?;
+        route.concern = self.quarantine.concern(script.version());
+        Ok((route, script))
     }
 
     pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {

@@ -15,9 +15,10 @@ use automation_core::storage::{
     WriteError,
 };
 use automation_core::{
-    Automation, AutomationBuilder, BuildError, Concern, Consequence, ErrorKind, Event, Execution,
-    ExecutionId, InstanceId, Isolation, Listing, ManualRequest, MemoryStorage, Page, Reason,
-    Script, ScriptRegistry, SqliteStorage, Stats, StatsQuery, Status, Storage, TenantId, Trigger,
+    Automation, AutomationBuilder, BuildError, Classification, Concern, Consequence, ErrorKind,
+    Event, Execution, ExecutionId, InstanceId, Isolation, Listing, ManualRequest, MemoryStorage,
+    Page, Reason, Script, ScriptRegistry, SqliteStorage, Stats, StatsQuery, Status, Storage,
+    TenantId, Ticket, Trigger,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -103,12 +104,18 @@ async fn a_concern_routes_the_version_to_the_isolated_executor_from_then_on() {
             std::slice::from_ref(known)
         );
 
-        let other = run(&automation, "disk.py").await;
+        let routed = || {
+            let route = automation.route(&Ticket::new("T-1"), &Classification::new("Device Slow"));
+            route.unwrap().concern
+        };
+        assert_eq!(routed(), None);
+        let other = automation.execute(ticket_request()).await.unwrap();
         assert_eq!(
             other.isolation,
             Isolation::InProcess,
             "others are not affected"
         );
+        assert_eq!(routed(), Some(*concern));
     }
 }
 
@@ -258,6 +265,8 @@ async fn a_run_that_waits_goes_where_its_version_belongs_when_it_is_dispatched()
     );
     release.notify_one();
     assert_eq!(first.await.unwrap().isolation, Isolation::InProcess);
+    // Were it in this process after all, it would not have to wait.
+    release.notify_one();
     let waited = waiting.await.unwrap();
     assert_eq!(
         (waited.isolation, outside.load(Ordering::SeqCst)),
@@ -388,6 +397,24 @@ async fn a_crash_weighs_more_than_what_is_known() {
         known,
         "it is recorded"
     );
+}
+
+#[tokio::test]
+async fn a_crash_that_was_released_is_not_found_again() {
+    let storage = memory();
+    let row = left_open(&storage).await;
+    let automation = after_crash(&storage, vec![row.id])
+        .lease(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    automation.release("plain.py", None).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(
+        automation.quarantined().await.unwrap(),
+        [],
+        "leases were renewed twice"
+    );
+    run(&automation, "plain.py").await;
 }
 
 /// Fails each call of the storage in turn: a crash is never forgotten, and nothing runs before it is known.

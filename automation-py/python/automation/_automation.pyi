@@ -676,6 +676,10 @@ class Route:
     def alternatives(self) -> list[str]:
         """Other scripts of the category, in their order."""
 
+    @property
+    def concern(self) -> _Concern | None:
+        """Why the version is kept out of the process, if it is and that is known already."""
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the properties as a dictionary that `json.dumps` takes."""
 

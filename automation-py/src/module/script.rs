@@ -239,6 +239,7 @@ pub(crate) struct Route {
     category: String,
     reason: String,
     alternatives: Vec<String>,
+    concern: Option<&'static str>,
 }
 
 impl From<core::Route> for Route {
@@ -249,6 +250,7 @@ impl From<core::Route> for Route {
             category: route.category,
             reason: route.reason,
             alternatives: route.alternatives,
+            concern: route.concern.map(core::Concern::as_str),
         }
     }
 }
@@ -263,6 +265,7 @@ impl Route {
             "category",
             "reason",
             "alternatives",
+            "concern",
         ];
         to_dict(slf, &fields)
     }

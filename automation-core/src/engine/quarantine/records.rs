@@ -18,8 +18,14 @@ use crate::storage::{ExecutionQuery, Record, RecordKind, StorageError, Write, Wr
 impl Engine {
     /// Waits until it is known what is kept out: before that, nothing may run.
     pub(in crate::engine) async fn quarantine_loaded(&self) -> Result<(), StorageError> {
+        if self.quarantine.is_loaded() {
+            return Ok(());
+        }
         let load = || self.refresh_quarantine();
-        self.quarantine.loaded.get_or_try_init(load).await.map(drop)
+        // Boxed: it happens once, and every run would carry it along.
+        Box::pin(self.quarantine.loaded.get_or_try_init(load))
+            .await
+            .map(drop)
     }
 
     /// Brings entries and records together: writes what is not recorded, reads what other instances recorded and
