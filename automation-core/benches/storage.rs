@@ -7,6 +7,7 @@
 //! `backend/callers` holds it, for instance `Normal/64`. The PostgreSQL server is one of its own, made of the installed
 //! binaries; its processor time is not in the table.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a benchmark prints, and ends when it can't measure"
@@ -199,8 +200,10 @@ async fn a_million(server: &Cluster) {
          ANALYZE",
     );
     let tenant = TenantId::new("ours");
-    let mut query = StatsQuery::default();
-    query.tenant_id = tenant.clone();
+    let query = StatsQuery {
+        tenant_id: tenant.clone(),
+        ..StatsQuery::default()
+    };
     let newest = ExecutionQuery::of(tenant);
     let (mut stats, mut pages) = (Vec::new(), Vec::new());
     for _ in 0..51 {

@@ -193,7 +193,7 @@ impl Cluster {
         File::create(self.folder.join("keep")).unwrap();
         let killed = Command::new("kill").args(["-9", pid]).status().unwrap();
         assert!(killed.success());
-        self.keeper.lock().unwrap().take().map(end);
+        self.stop();
         // Its children end as soon as they see that it is gone, and a new server waits for them.
         while Command::new("kill")
             .args(["-0", pid])
@@ -205,6 +205,13 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(5));
         }
         std::fs::remove_file(self.folder.join("keep")).unwrap();
+    }
+
+    fn stop(&self) {
+        let keeper = self.keeper.lock().unwrap().take();
+        if let Some(keeper) = keeper {
+            end(keeper);
+        }
     }
 
     /// Runs SQL as the superuser.
@@ -304,7 +311,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.keeper.lock().unwrap().take().map(end);
+        self.stop();
     }
 }
 

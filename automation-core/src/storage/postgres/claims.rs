@@ -1,14 +1,14 @@
 //! The writes about rows that only the database knows: claims and renewals of leases.
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
 use super::error::Failure;
-use super::pipeline::Pipeline;
+use super::pipeline::{Param, Pipeline};
 use super::row;
 use super::value::text;
 use crate::execution::InstanceId;
 use crate::storage::{Applied, Claim, held};
-use chrono::{DateTime, Utc};
 
 /// Takes what is due. A row that another server takes at the same time is skipped, not waited for.
 fn claim_sql() -> String {
@@ -40,7 +40,7 @@ SELECT count(*) AS renewed FROM renewed";
 /// Adds a claim to a pipeline; returns the place of its answer.
 pub(super) async fn claim(pipeline: &mut Pipeline<'_>, claim: &Claim) -> Result<usize, Failure> {
     let rows_max = i64::try_from(claim.rows_max).unwrap_or(i64::MAX);
-    let params: Vec<super::pipeline::Param<'_>> = vec![
+    let params: Vec<Param<'_>> = vec![
         Box::new(text(claim.tenant_id.as_str()).into_owned()),
         Box::new(held::time(claim.now)),
         Box::new(rows_max),

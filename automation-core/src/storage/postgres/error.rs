@@ -83,19 +83,12 @@ impl Failure {
             Self::Postgres(error) => match error.code() {
                 Some(code) => kind_of(code),
                 // Without a code it is not the server that speaks: the connection broke, or never came about.
-                None if is_ours(error) => Kind::Asked,
                 None => Kind::Lost,
             },
             Self::Away(_) => Kind::Lost,
             Self::Unusable(_) | Self::Closed => Kind::Unusable,
         }
     }
-}
-
-/// Returns whether a value could not be written or read, which says nothing about the connection.
-fn is_ours(error: &tokio_postgres::Error) -> bool {
-    let text = error.to_string();
-    text.contains("serializing") || text.contains("column") || text.contains("parameters")
 }
 
 fn kind_of(code: &SqlState) -> Kind {

@@ -26,7 +26,7 @@ use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 
 use self::error::Failure;
-use self::reads::Query;
+use self::reads::{As, Query};
 use self::round::Rounds;
 use self::session::Purpose;
 use self::url::Place;
@@ -204,15 +204,14 @@ impl PostgresStorage {
         self.writer.counts()
     }
 
-    async fn as_tenant(&self, tenant: &TenantId, query: Query) -> Result<Vec<Row>, Failure> {
-        let client = reads::connection(&self.readers).await?;
-        let mut answers = reads::as_tenant(&client, tenant, vec![query]).await?;
+    /// Asks one question.
+    async fn ask(
+        &self,
+        who: As<'_>,
+        query: impl Fn() -> Query + Send + Sync,
+    ) -> Result<Vec<Row>, Failure> {
+        let mut answers = reads::ask(&self.readers, who, || vec![query()]).await?;
         Ok(answers.pop().unwrap_or_default())
-    }
-
-    async fn as_server(&self, query: Query) -> Result<Vec<Row>, Failure> {
-        let client = reads::connection(&self.readers).await?;
-        reads::as_server(&client, query).await
     }
 }
 
@@ -227,7 +226,9 @@ impl Storage for PostgresStorage {
     }
 
     async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution, StorageError> {
-        let rows = self.as_tenant(tenant, reads::execution(tenant, id)).await?;
+        let rows = self
+            .ask(As::Tenant(tenant), || reads::execution(tenant, id))
+            .await?;
         let mut found = reads::executions(&rows)?;
         found.pop().ok_or_else(|| StorageError::NotFound {
             what: format!("execution {id}"),
@@ -241,11 +242,9 @@ impl Storage for PostgresStorage {
     ) -> Result<Listing<Execution>, StorageError> {
         let after = page.after.as_ref().map(cursor::to_place).transpose()?;
         let rows_max = held::rows_max(page);
-        let asked = reads::list(query, after, rows_max + 1);
-        let rows = match &query.tenant_id {
-            Some(tenant) => self.as_tenant(tenant, asked).await?,
-            None => self.as_server(asked).await?,
-        };
+        let asked = || reads::list(query, after, rows_max + 1);
+        let who = query.tenant_id.as_ref().map_or(As::Server, As::Tenant);
+        let rows = self.ask(who, asked).await?;
         let mut rows = reads::executions(&rows)?;
         let rows_max = held::page_rows(rows.iter(), rows_max);
         let next = cursor::cut(&mut rows, rows_max, |row| {
@@ -266,8 +265,8 @@ impl Storage for PostgresStorage {
             .map(|after| cursor::to_event(after, id))
             .transpose()?;
         let rows_max = held::rows_max(page);
-        let asked = reads::events(tenant, id, after, rows_max + 1);
-        let rows = self.as_tenant(tenant, asked).await?;
+        let asked = || reads::events(tenant, id, after, rows_max + 1);
+        let rows = self.ask(As::Tenant(tenant), asked).await?;
         let events = rows.iter().map(|row| reads::event(row, tenant, id));
         let mut events = events.collect::<Result<Vec<_>, _>>()?;
         let next = cursor::cut(&mut events, rows_max, |row| cursor::of_event(id, row.seq));
@@ -280,7 +279,9 @@ impl Storage for PostgresStorage {
         kind: RecordKind,
         key: &str,
     ) -> Result<Option<Record>, StorageError> {
-        let rows = self.as_server(reads::record(tenant, kind, key)).await?;
+        let rows = self
+            .ask(As::Server, || reads::record(tenant, kind, key))
+            .await?;
         let record = rows
             .first()
             .map(|row| reads::read_record(row, tenant, kind));
@@ -299,8 +300,8 @@ impl Storage for PostgresStorage {
             .map(|after| cursor::to_record(after, kind))
             .transpose()?;
         let rows_max = held::rows_max(page);
-        let asked = reads::records(tenant, kind, after.as_deref(), rows_max + 1);
-        let rows = self.as_server(asked).await?;
+        let asked = || reads::records(tenant, kind, after.as_deref(), rows_max + 1);
+        let rows = self.ask(As::Server, asked).await?;
         let records = rows.iter().map(|row| reads::read_record(row, tenant, kind));
         let mut records = records.collect::<Result<Vec<_>, _>>()?;
         let next = cursor::cut(&mut records, rows_max, |row| {
@@ -310,14 +311,14 @@ impl Storage for PostgresStorage {
     }
 
     async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError> {
-        let client = reads::connection(&self.readers).await?;
-        let answers = reads::as_tenant(&client, &query.tenant_id, stats::queries(query)).await?;
+        let who = As::Tenant(&query.tenant_id);
+        let answers = reads::ask(&self.readers, who, || stats::queries(query)).await?;
         Ok(stats::read(&answers)?)
     }
 
     async fn health(&self) -> Result<String, StorageError> {
-        let asked = "SELECT count(*) FROM automation_schema".to_owned();
-        self.as_server((asked, vec![])).await?;
+        let asked = || ("SELECT count(*) FROM automation_schema".to_owned(), vec![]);
+        self.ask(As::Server, asked).await?;
         Ok(format!("postgres {}", self.shown))
     }
 

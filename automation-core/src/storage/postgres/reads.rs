@@ -25,36 +25,53 @@ SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims
 /// A statement and its values.
 pub(super) type Query = (String, Vec<Param<'static>>);
 
-/// Takes a connection.
-pub(super) async fn connection(pool: &Pool) -> Result<Object, Failure> {
-    Ok(pool.get().await?)
+/// As whom to ask.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum As<'a> {
+    /// A tenant, under Row Level Security.
+    Tenant(&'a TenantId),
+    /// The server itself.
+    Server,
 }
 
-/// Asks as a tenant, all in one journey; returns the rows of each query.
-pub(super) async fn as_tenant(
+/// Asks on one of the connections, and once more where the server had closed it meanwhile; returns the rows of each
+/// query.
+pub(super) async fn ask(
+    pool: &Pool,
+    who: As<'_>,
+    queries: impl Fn() -> Vec<Query>,
+) -> Result<Vec<Vec<Row>>, Failure> {
+    let client = pool.get().await?;
+    match ask_once(&client, who, queries()).await {
+        Err(failure) if failure.is_lost() => {
+            drop(Object::take(client));
+            ask_once(&*pool.get().await?, who, queries()).await
+        }
+        answer => answer,
+    }
+}
+
+/// Asks all in one journey.
+async fn ask_once(
     client: &ClientWrapper,
-    tenant: &TenantId,
+    who: As<'_>,
     queries: Vec<Query>,
 ) -> Result<Vec<Vec<Row>>, Failure> {
-    let claims = json!({ "role": "authenticated", "tenant_id": text(tenant.as_str()) }).to_string();
     let mut pipeline = Pipeline::new(client);
     pipeline.add(BEGIN_SQL, vec![]).await?;
-    let before = 1 + pipeline.add(TENANT_SQL, vec![Box::new(claims)]).await?;
+    if let As::Tenant(tenant) = who {
+        let tenant = text(tenant.as_str());
+        let claims = json!({ "role": "authenticated", "tenant_id": tenant }).to_string();
+        pipeline.add(TENANT_SQL, vec![Box::new(claims)]).await?;
+    }
+    let first = pipeline.len();
     for (sql, params) in queries {
         pipeline.add(&sql, params).await?;
     }
     let behind = pipeline.add("COMMIT", vec![]).await?;
     let mut answers = pipeline.send().await.map_err(|failed| failed.failure)?;
     answers.truncate(behind);
-    Ok(answers.split_off(before))
-}
-
-/// Asks as the server.
-pub(super) async fn as_server(client: &ClientWrapper, query: Query) -> Result<Vec<Row>, Failure> {
-    let mut pipeline = Pipeline::new(client);
-    let place = pipeline.add(&query.0, query.1).await?;
-    let mut answers = pipeline.send().await.map_err(|failed| failed.failure)?;
-    Ok(answers.swap_remove(place))
+    Ok(answers.split_off(first))
 }
 
 /// Conditions and their values, in order.

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::error::{BACKEND, Failure};
+use super::error::Failure;
 use super::pipeline::Columns;
 use super::value::{Json, integer, small, text};
 use crate::execution::{
@@ -129,7 +129,7 @@ pub(super) fn inserted<'a>(rows: &[&'a Execution]) -> Columns<'a> {
             "jsonb",
             rows().map(|row| Json::new(&row.parameters)),
         );
-    results(numbers, rows)
+    left_behind(numbers, rows)
 }
 
 /// Returns ends of executions as columns.
@@ -159,7 +159,7 @@ pub(super) fn ended<'a>(ends: &[(ExecutionId, &'a Completion)]) -> Columns<'a> {
             "timestamptz",
             ends().map(|end| held::time(end.completed_at)),
         );
-    results(columns, ends)
+    left_behind(columns, ends)
 }
 
 /// Ends executions; `{rows}` are those of [`ended`].
@@ -172,13 +172,13 @@ pub(super) const END_SQL: &str = "UPDATE automation_logs AS log SET status = giv
      parsed_output = given.parsed_output, output = given.output, stderr = given.stderr \
      FROM {rows} WHERE log.id = given.id";
 
-/// What an execution and its end have in common.
-trait Results {
-    fn results(&self) -> Result_<'_>;
+/// What has a run behind it: an execution, and its end.
+trait HasRun {
+    fn left(&self) -> Left<'_>;
 }
 
-/// The fields of [`Results`].
-struct Result_<'a> {
+/// What a run leaves behind.
+struct Left<'a> {
     queue_us: Option<u64>,
     duration_us: Option<u64>,
     usage: ResourceUsage,
@@ -192,11 +192,11 @@ struct Result_<'a> {
     stderr: &'a str,
 }
 
-macro_rules! results {
+macro_rules! has_run {
     ($($of:ty),+) => {
-        $(impl Results for $of {
-            fn results(&self) -> Result_<'_> {
-                Result_ {
+        $(impl HasRun for $of {
+            fn left(&self) -> Left<'_> {
+                Left {
                     queue_us: self.queue_us,
                     duration_us: self.duration_us,
                     usage: held::usage(self.usage),
@@ -213,14 +213,14 @@ macro_rules! results {
         })+
     };
 }
-results!(Execution, Completion);
+has_run!(Execution, Completion);
 
 /// Adds the columns of what runs leave behind.
-fn results<'a, T: Results + 'a, I: Iterator<Item = &'a T>>(
+fn left_behind<'a, T: HasRun + 'a, I: Iterator<Item = &'a T>>(
     columns: Columns<'a>,
     rows: impl Fn() -> I,
 ) -> Columns<'a> {
-    let rows = || rows().map(Results::results);
+    let rows = || rows().map(HasRun::left);
     let seconds = |us: u64| small(whole_seconds(held::number(us)));
     columns
         .with(
@@ -336,7 +336,8 @@ pub(super) fn read_all(rows: &[Row]) -> Result<Vec<Execution>, Failure> {
 
 /// Reads a column.
 pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Failure> {
-    Ok(row.try_get(name)?)
+    row.try_get(name)
+        .map_err(|error| Failure::Unusable(format!("column {name} can't be read: {error}")))
 }
 
 /// Reads a word of ours.
@@ -359,7 +360,7 @@ fn optional_word<T>(
     };
     parse(word).map(Some).ok_or_else(|| {
         Failure::Unusable(format!(
-            "column {name} has the word {word:?}, which this version of {BACKEND} does not know"
+            "column {name} has the word {word:?}, which this version does not know"
         ))
     })
 }
