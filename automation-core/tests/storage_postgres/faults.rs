@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use automation_core::storage::{Applied, Claim, StorageError, Write, WriteError};
+use automation_core::storage::{
+    Applied, Claim, Record, RecordKind, StorageError, Write, WriteError,
+};
 use automation_core::{
     ExecutionId, InstanceId, PostgresStorage, StatsQuery, Status, Storage, TenantId,
 };
@@ -171,7 +173,7 @@ async fn while_the_server_is_away_calls_say_so_and_go_on_afterwards() {
 /// Records a run over a connection that is cut when the round with its script's name is sent.
 async fn recorded_over(cut: Cut) {
     let database = shared().database();
-    let proxy = Proxy::start(&shared().folder, "cut_here.py", cut).await;
+    let proxy = Proxy::start(&shared().folder, "cut_here.py", 0, cut).await;
     let url = format!(
         "postgres://{USER}@127.0.0.1:{}/{database}?sslmode=disable",
         proxy.port
@@ -215,9 +217,14 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_whose_answer_is_lost_is_made_once() {
-    for cut in [Cut::Before, Cut::Half, Cut::After] {
+    let cuts = [Cut::Before, Cut::Half, Cut::After];
+    // While it is made, and while it is committed, which is the journey behind.
+    for (later, cut) in [0, 1]
+        .into_iter()
+        .flat_map(|later| cuts.map(|cut| (later, cut)))
+    {
         let database = shared().database();
-        let proxy = Proxy::start(&shared().folder, "cut-here", cut).await;
+        let proxy = Proxy::start(&shared().folder, "cut-here", later, cut).await;
         let url = format!(
             "postgres://{USER}@127.0.0.1:{}/{database}?sslmode=disable",
             proxy.port
@@ -239,7 +246,7 @@ async fn a_claim_whose_answer_is_lost_is_made_once() {
             panic!("{answer:?}")
         };
         let epochs: Vec<_> = taken.iter().map(|run| run.epoch).collect();
-        assert_eq!((epochs, proxy.cuts()), (vec![2], 1), "{cut:?}");
+        assert_eq!((epochs, proxy.cuts()), (vec![2], 1), "{later} {cut:?}");
         let kept = storage.get(&run.tenant_id, run.id).await.unwrap();
         assert_eq!(kept.epoch, 2, "{cut:?}");
     }
@@ -393,6 +400,48 @@ async fn servers_that_share_a_database_count_right_and_never_wait_for_each_other
             .total,
         400
     );
+}
+
+/// Two servers ask for the same, at the same time.
+async fn both(servers: &[PostgresStorage; 2], writes: [Write; 2]) -> usize {
+    let [first, second] = writes;
+    let (first, second) = tokio::join!(one(&servers[0], first), one(&servers[1], second));
+    usize::from(first.is_ok()) + usize::from(second.is_ok())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_servers_that_want_the_same_one_gets_it() {
+    let database = shared().database();
+    let servers = [open(&database).await, open(&database).await];
+    for n in 0..40 {
+        let (mut run, mut twin) = (ticket_run(&format!("T-{n}")), ticket_run("T"));
+        run.idempotency_key = Some(format!("key {n}"));
+        twin.idempotency_key.clone_from(&run.idempotency_key);
+        let ended = ticket_run("T-ended");
+        one(&servers[0], insert(&ended)).await.unwrap();
+        let record = Record {
+            tenant_id: TenantId::default(),
+            kind: RecordKind::ScriptVersion,
+            key: n.to_string(),
+            value: serde_json::json!(n),
+            revision: 0,
+        };
+        let put = |expected| Write::Put {
+            record: record.clone(),
+            expected,
+        };
+        for writes in [
+            [insert(&run), insert(&twin)],
+            [end(&ended, Status::Completed), end(&ended, Status::Failed)],
+            [put(None), put(None)],
+            [put(Some(1)), put(Some(1))],
+        ] {
+            let case = format!("{n}: {writes:?}");
+            assert_eq!(both(&servers, writes).await, 1, "{case}");
+        }
+    }
+    let client = shared().client(&database, SUPERUSER).await;
+    assert_eq!(differences(&client).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

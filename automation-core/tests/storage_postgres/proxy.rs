@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-/// Where a connection is cut, once, when the client sends a text.
+/// Where a connection is cut, once, when the client sends a text, or so many journeys later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// Before anything of it reaches the server.
@@ -28,7 +28,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Starts one on the runtime of the caller.
-    pub(crate) async fn start(folder: &Path, text: &'static str, cut: Cut) -> Self {
+    pub(crate) async fn start(folder: &Path, text: &'static str, later: usize, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (socket, cuts) = (folder.join(".s.PGSQL.5432"), Arc::new(AtomicUsize::new(0)));
@@ -36,7 +36,12 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = UnixStream::connect(&socket).await.unwrap();
-                tokio::spawn(pass(client, server, text, cut, Arc::clone(&counted)));
+                tokio::spawn(pass(
+                    client,
+                    server,
+                    (text, later, cut),
+                    Arc::clone(&counted),
+                ));
             }
         });
         Self { port, cuts }
@@ -51,11 +56,11 @@ impl Proxy {
 async fn pass(
     mut client: TcpStream,
     mut server: UnixStream,
-    text: &str,
-    cut: Cut,
+    (text, later, cut): (&str, usize, Cut),
     cuts: Arc<AtomicUsize>,
 ) {
     let (mut sent, mut answered) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut journeys = None;
     loop {
         tokio::select! {
             read = client.read(&mut sent) => {
@@ -63,14 +68,15 @@ async fn pass(
                 // What is sent together arrives together, since the pause is longer than it takes to send it.
                 let mut whole = sent[..length].to_vec();
                 let is_found = whole.windows(text.len()).any(|window| window == text.as_bytes());
-                if is_found && cuts.swap(1, Ordering::AcqRel) == 0 {
+                journeys = journeys.map(|count: usize| count + 1).or(is_found.then_some(0));
+                if journeys == Some(later) && cuts.swap(1, Ordering::AcqRel) == 0 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     while let Ok(more @ 1..) = client.try_read(&mut sent) {
                         whole.extend_from_slice(&sent[..more]);
                     }
                     let reach = match cut {
                         Cut::Before => 0,
-                        Cut::Half => whole.len() - 40,
+                        Cut::Half => whole.len().saturating_sub(12),
                         Cut::After => whole.len(),
                     };
                     server.write_all(&whole[..reach]).await.unwrap();

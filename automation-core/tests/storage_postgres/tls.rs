@@ -71,6 +71,7 @@ async fn a_server_without_encryption_is_refused_where_it_is_required() {
     let proxy = crate::proxy::Proxy::start(
         &shared().folder,
         "nothing is cut",
+        0,
         crate::proxy::Cut::Before,
     )
     .await;
