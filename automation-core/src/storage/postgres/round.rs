@@ -38,8 +38,8 @@ pub(super) struct Rounds {
     pool: Pool,
     writer: Uuid,
     session: Option<Session>,
-    /// When the server could not be reached the last time.
-    away_at: Option<Instant>,
+    /// When the server could not be reached the last time, and why.
+    away: Option<(Instant, Failure)>,
 }
 
 /// One connection that writes.
@@ -92,7 +92,7 @@ impl Rounds {
             pool,
             writer: Uuid::now_v7(),
             session: None,
-            away_at: None,
+            away: None,
         }
     }
 
@@ -197,16 +197,17 @@ impl Rounds {
     }
 
     async fn connect(&mut self) -> Result<Session, Failure> {
-        if self.away_at.is_some_and(|at| at.elapsed() < AWAY) {
-            return Err(Failure::Away(
-                "the server could not be reached just now".to_owned(),
-            ));
+        if let Some((at, failure)) = &self.away
+            && at.elapsed() < AWAY
+        {
+            return Err(failure.clone());
         }
         let connected = match self.pool.get().await {
             Ok(client) => Session::begin(client, self.writer).await,
             Err(error) => Err(error.into()),
         };
-        self.away_at = connected.is_err().then(Instant::now);
+        let away = connected.as_ref().err().cloned();
+        self.away = away.map(|failure| (Instant::now(), failure));
         connected
     }
 
