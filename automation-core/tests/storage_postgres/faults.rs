@@ -52,6 +52,11 @@ async fn commit_until(storage: Arc<PostgresStorage>, told: Arc<Told>, stop: Arc<
     }
 }
 
+/// How often a fault is made: a few times, or as often as the environment says.
+fn times(name: &str, few: usize) -> usize {
+    std::env::var(name).map_or(few, |text| text.parse().unwrap())
+}
+
 async fn grows_by(told: &Told, count: usize) {
     let (begin, before) = (Instant::now(), told.done.lock().unwrap().len());
     while told.done.lock().unwrap().len() < before + count {
@@ -81,8 +86,8 @@ async fn acknowledged_writes_survive_a_killed_server() {
             Arc::clone(&stop),
         ));
     }
-    for kill in 0..4 {
-        grows_by(&told, 40 + 60 * kill).await;
+    for kill in 0..times("STORAGE_KILLS", 4) {
+        grows_by(&told, 40 + 60 * (kill % 5)).await;
         cluster.kill();
         cluster.run();
     }
@@ -127,6 +132,33 @@ async fn check(client: &tokio_postgres::Client, told: &Told) {
         "each ticket is resolved once"
     );
     assert_eq!(differences(client).await, 0, "the statistics are a recount");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_cut_anywhere_lose_nothing_and_do_nothing_twice() {
+    let database = shared().database();
+    let proxy = Proxy::cutting_all(&shared().folder, 7).await;
+    let url = format!(
+        "postgres://{USER}@127.0.0.1:{}/{database}?sslmode=disable",
+        proxy.port
+    );
+    let storage = Arc::new(PostgresStorage::connect(url).await.unwrap());
+    let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        callers.spawn(commit_until(
+            Arc::clone(&storage),
+            Arc::clone(&told),
+            Arc::clone(&stop),
+        ));
+    }
+    while proxy.cuts() < times("STORAGE_CUTS", 15) {
+        grows_by(&told, 1).await;
+    }
+    stop.store(true, Ordering::Release);
+    callers.join_all().await;
+    let client = shared().client(&database, SUPERUSER).await;
+    check(&client, &told).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

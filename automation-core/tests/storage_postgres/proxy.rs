@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 /// Where a connection is cut, once, when the client sends a text, or so many journeys later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,29 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts one on the runtime of the caller.
     pub(crate) async fn start(folder: &Path, text: &'static str, later: usize, cut: Cut) -> Self {
+        Self::with(folder, move |client, server, cuts| {
+            tokio::spawn(pass(client, server, (text, later, cut), cuts))
+        })
+        .await
+    }
+
+    /// Starts one that cuts every connection after a number of bytes that looks random, in the middle of whatever is
+    /// on its way then.
+    pub(crate) async fn cutting_all(folder: &Path, mut seed: u64) -> Self {
+        Self::with(folder, move |client, server, cuts| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let bytes = 20_000 + usize::try_from(seed >> 33).unwrap() % 150_000;
+            tokio::spawn(pass_some(client, server, bytes, cuts))
+        })
+        .await
+    }
+
+    async fn with(
+        folder: &Path,
+        mut pass: impl FnMut(TcpStream, UnixStream, Arc<AtomicUsize>) -> JoinHandle<()> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (socket, cuts) = (folder.join(".s.PGSQL.5432"), Arc::new(AtomicUsize::new(0)));
@@ -36,12 +60,7 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = UnixStream::connect(&socket).await.unwrap();
-                tokio::spawn(pass(
-                    client,
-                    server,
-                    (text, later, cut),
-                    Arc::clone(&counted),
-                ));
+                pass(client, server, Arc::clone(&counted));
             }
         });
         Self { port, cuts }
@@ -97,4 +116,31 @@ async fn pass(
             }
         }
     }
+}
+
+/// Passes so many bytes, in both directions together.
+async fn pass_some(
+    mut client: TcpStream,
+    mut server: UnixStream,
+    mut bytes: usize,
+    cuts: Arc<AtomicUsize>,
+) {
+    let (mut sent, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    while bytes > 0 {
+        let passed = tokio::select! {
+            read = client.read(&mut sent) => {
+                let Ok(length @ 1..) = read else { return };
+                let length = length.min(bytes);
+                server.write_all(&sent[..length]).await.map(|()| length)
+            }
+            read = server.read(&mut answered) => {
+                let Ok(length @ 1..) = read else { return };
+                let length = length.min(bytes);
+                client.write_all(&answered[..length]).await.map(|()| length)
+            }
+        };
+        let Ok(passed) = passed else { return };
+        bytes -= passed;
+    }
+    cuts.fetch_add(1, Ordering::AcqRel);
 }
