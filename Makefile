@@ -16,7 +16,7 @@ endif
 VENV := target/venv/bin/python
 NO_MOUNTS = $(shell unshare --mount true 2>/dev/null || echo --no-mounts)
 
-.PHONY: help setup setup-test run test lint fmt rust-test python-test python-module doc bench deps-check
+.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture-limits python-test python-module doc bench deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ run-server:
 test: setup-test ## Runs everything that must pass
 	@$(MAKE) --no-print-directory lint deps-check rust-test python-test doc
 
+test-pythons: setup-test ## Tests what depends on Python on every CPython from 3.9 to 3.13 that is here
+	@tools/test_pythons.sh
+
 lint: ## Format and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
@@ -48,6 +51,9 @@ deps-check: ## Proves the dependency rule: core knows neither pyo3 nor axum
 
 rust-test: ## Rust tests, the examples in the documentation among them
 	$(CARGO) test --workspace --all-features --locked
+
+torture-limits: setup-test ## A thousand random runs at their memory limits; minutes
+	$(CARGO) test --locked -p automation-py --test limits torture -- --ignored --nocapture
 
 python-module: setup ## Builds the importable package into target/module
 	@$(MAKE) --no-print-directory python-module-release

@@ -14,7 +14,7 @@ use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket,
 };
-use crate::script::{Script, ScriptIndex};
+use crate::script::{Script, ScriptIndex, Validation};
 use crate::stats::Stats;
 
 /// The handle that applications hold. Clones are cheap and share everything.
@@ -157,6 +157,42 @@ impl Automation {
     /// Kinds `script_not_found`, `invalid_script`.
     pub fn script(&self, name: &str) -> Result<Arc<Script>> {
         self.engine.script(name)
+    }
+
+    /// Says what is wrong or doubtful about a source, and what it would be as a script: metadata block, parameters,
+    /// syntax, packages, and what would harm the host. Nothing of it is executed, registered or kept.
+    ///
+    /// # Errors
+    /// Kind `executor` when the source can't be inspected. A faulty source is in the [`Validation`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing; an inspection that began goes on for its bounded time.
+    ///
+    /// # Examples
+    /// ```
+    /// use automation_core::{Automation, ScriptRegistry};
+    /// # use automation_core::executor::{Ending, FnExecutor, Outcome};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let executor = FnExecutor::new(|_| async { Outcome::new(Ending::Completed) });
+    /// let automation = Automation::builder()
+    ///     .scripts(ScriptRegistry::from_scripts([]))
+    ///     .executor(executor) // automation_py's PythonExecutor knows Python
+    ///     .build()?;
+    /// let found = automation.validate("greet.py", "# /// script\n# order = 1\n# ///\n").await?;
+    /// assert!(!found.is_valid());
+    /// assert!(found.diagnostics[0].to_string().starts_with("greet.py:2:3: "));
+    /// let found = automation.validate("greet.py", "print('{}')\n").await?;
+    /// assert!(found.script.is_some_and(|script| script.metadata().category.is_none()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn validate(
+        &self,
+        name: impl Into<String> + Send,
+        source: impl Into<Vec<u8>> + Send,
+    ) -> Result<Validation> {
+        self.engine.validate(name.into(), source.into()).await
     }
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.

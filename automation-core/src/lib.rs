@@ -40,7 +40,7 @@ pub use request::{
     Classification, Cursor, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route,
     StatsQuery, TestRequest, Ticket,
 };
-pub use script::{Script, ScriptRegistry};
+pub use script::{Script, ScriptRegistry, Validation};
 pub use secret::SecretSource;
 pub use stats::{Histogram, ScriptStats, Stats};
 pub use status::Status;

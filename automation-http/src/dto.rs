@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use automation_core::executor::ExecutorHealth;
-use automation_core::script::{InvalidScript, Metadata, Script};
+use automation_core::script::{Diagnostic, InvalidScript, Metadata, Script, Validation};
 use automation_core::{
     Concern, Consequence, Effect, Execution, Isolation, Quarantined, Reason, ScriptStats, Stats,
     Status,
@@ -496,6 +496,30 @@ impl From<&InvalidScript> for InvalidScriptDto {
     }
 }
 
+/// What was found in a source.
+#[derive(Debug, Serialize)]
+pub(crate) struct ValidationDto {
+    valid: bool,
+    name: String,
+    diagnostics: Vec<Diagnostic>,
+    /// What the source would be as a script; `null` when it can't run.
+    script: Option<ScriptDto>,
+}
+
+impl From<Validation> for ValidationDto {
+    fn from(validation: Validation) -> Self {
+        Self {
+            valid: validation.is_valid(),
+            script: validation
+                .script
+                .as_deref()
+                .map(|script| ScriptDto::new(script, &[])),
+            name: validation.name,
+            diagnostics: validation.diagnostics,
+        }
+    }
+}
+
 /// How the interpreter is. The executor's own details stand beside the fields that clients know.
 #[derive(Debug, Serialize)]
 pub(crate) struct PythonDto {
@@ -504,12 +528,15 @@ pub(crate) struct PythonDto {
     workers: usize,
     busy: usize,
     quarantined_threads: usize,
+    /// What runs scripts in processes of their own, where there is such an executor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isolated: Option<ExecutorHealth>,
     #[serde(flatten)]
     details: Map<String, Value>,
 }
 
-impl From<ExecutorHealth> for PythonDto {
-    fn from(health: ExecutorHealth) -> Self {
+impl PythonDto {
+    pub(crate) fn new(health: ExecutorHealth, isolated: Option<ExecutorHealth>) -> Self {
         let mut details = health.details;
         for taken in [
             "available",
@@ -517,6 +544,7 @@ impl From<ExecutorHealth> for PythonDto {
             "workers",
             "busy",
             "quarantined_threads",
+            "isolated",
         ] {
             details.remove(taken);
         }
@@ -526,6 +554,7 @@ impl From<ExecutorHealth> for PythonDto {
             workers: health.workers,
             busy: health.busy,
             quarantined_threads: health.quarantined_threads,
+            isolated,
             details,
         }
     }

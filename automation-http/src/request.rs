@@ -66,6 +66,22 @@ pub(crate) fn test(document: Option<Document>) -> Result<TestRequest, Error> {
     }
 }
 
+/// The name of a source that is validated without one.
+const UNNAMED: &str = "script.py";
+
+/// Reads the document of `POST /automation/scripts/validate`: a name and a source.
+pub(crate) fn validate(Document(fields): Document) -> Result<(String, String), Error> {
+    let mut fields = Fields::new("", fields);
+    let name = fields.optional("name", TEXT);
+    let source = fields.required("source", TEXT);
+    match source.filter(|_| fields.problems.is_empty()) {
+        Some(source) => Ok((name.unwrap_or_else(|| UNNAMED.to_owned()), source)),
+        None => Err(Error::InvalidRequest {
+            problems: fields.problems,
+        }),
+    }
+}
+
 /// The ticket's own id may be left out; if it is there, it has to be the one that is asked for.
 fn read_ticket(
     id: &str,
@@ -177,7 +193,7 @@ mod tests {
     use automation_core::Error;
     use serde_json::{Value, json};
 
-    use super::{Document, execute, manual, test};
+    use super::{Document, execute, manual, test, validate};
 
     fn document(value: Value) -> Document {
         match value {
@@ -218,6 +234,18 @@ mod tests {
             pointers(test(Some(document(json!({"script_name": 1}))))),
             ["/script_name"]
         );
+    }
+
+    #[test]
+    fn a_source_has_a_name_or_a_default_one() {
+        let read = |value| validate(document(value));
+        assert_eq!(
+            read(json!({ "source": "x", "name": "a.py" })).unwrap(),
+            ("a.py".to_owned(), "x".to_owned())
+        );
+        assert_eq!(read(json!({ "source": "" })).unwrap().0, "script.py");
+        assert_eq!(pointers(read(json!({ "name": 1 }))), ["/name", "/source"]);
+        assert_eq!(pointers(read(json!({ "source": 1 }))), ["/source"]);
     }
 
     #[test]

@@ -552,6 +552,38 @@ async fn health_has_no_envelope() {
 }
 
 #[tokio::test]
+async fn a_source_is_validated_and_not_kept() {
+    let app = App::new();
+    let before = app.get("/api/automation/scripts").await.message();
+    let validate = async |body: Value| app.post("/api/automation/scripts/validate", &body).await;
+    let source = "# /// script\n# [tool.automation]\n# category = \"New\"\n# parameters.a = { type = \"integer\" }\n# ///\n";
+    let answer = validate(json!({ "name": "new.py", "source": source })).await;
+    assert_eq!(answer.message(), "Script new.py can run");
+    assert_eq!(answer.data()["valid"], true);
+    assert_eq!(answer.data()["script"]["category"], "New");
+    assert_eq!(
+        answer.data()["script"]["parameters"],
+        json!({ "a": "integer" })
+    );
+    let answer = validate(json!({ "source": "# /// script\n# a = 1\n# ///\n" })).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.message()),
+        (200, "Script script.py can't run".to_owned())
+    );
+    assert_eq!(answer.data()["script"], Value::Null);
+    let found = &answer.data()["diagnostics"][0];
+    assert_eq!(
+        (&found["severity"], &found["line"], &found["column"]),
+        (&json!("error"), &json!(2), &json!(3))
+    );
+    let answer = validate(json!({ "name": "../x.py", "source": "" })).await;
+    assert_eq!(answer.data()["valid"], false);
+    assert_eq!(validate(json!({ "name": "x.py" })).await.status, 400);
+    let scripts = app.get("/api/automation/scripts").await;
+    assert_eq!(scripts.message(), before);
+}
+
+#[tokio::test]
 async fn every_listed_route_is_served() {
     let app = App::new();
     for (method, path) in automation_http::ROUTES {

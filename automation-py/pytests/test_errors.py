@@ -145,13 +145,13 @@ def test_too_many_runs_are_refused(
         assert raised.value.code == "overloaded"
 
 
-def test_isolation_is_not_there_yet(
+def test_isolation_can_be_left_out(
     open_helpdesk: Callable[..., Automation], folder: Path
 ) -> None:
     block = '# /// script\n# [tool.automation]\n# isolation = "process"\n# ///\n'
     (folder / "isolated.py").write_text(block + "print('{}')\n")
     with pytest.raises(UnsupportedError, match=r"isolated\.py"):
-        open_helpdesk().manual("isolated.py")
+        open_helpdesk(isolated=False).manual("isolated.py")
 
 
 def test_nothing_runs_after_the_shutdown(helpdesk: Automation) -> None:
@@ -175,4 +175,4 @@ def test_check_says_how_everything_is(helpdesk: Automation) -> None:
     assert (health["ready"], health["accepting"], health["storage_error"]) == (True, True, None)
     assert (health["running"], health["queued"]) == (0, 0)
     assert health["executor"]["version"].startswith("Python 3.")
-    assert health["executor"]["workers"] == 2
+    assert 1 <= health["executor"]["workers"] <= 2

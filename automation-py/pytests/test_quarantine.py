@@ -23,8 +23,14 @@ RUN = "01900000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
-def after_crash(folder: Path, tmp_path: Path, open_helpdesk: Callable[..., Automation]) -> Automation:
-    """A handle on a database which says that a process died while `hello.py` ran."""
+def after_crash(database: str, open_helpdesk: Callable[..., Automation]) -> Automation:
+    """A handle on that database, without an isolated executor."""
+    return open_helpdesk(storage=database, workers=1, isolated=False)
+
+
+@pytest.fixture
+def database(folder: Path, tmp_path: Path, open_helpdesk: Callable[..., Automation]) -> str:
+    """A database which says that a process died while `hello.py` ran."""
     file = tmp_path / "a.db"
     before = open_helpdesk(storage=f"sqlite://{file}", workers=1)
     version = before.script("hello.py").version
@@ -41,7 +47,17 @@ def after_crash(folder: Path, tmp_path: Path, open_helpdesk: Callable[..., Autom
             (version, json.dumps(finding)),
         )
     database.close()
-    return open_helpdesk(storage=f"sqlite://{file}", workers=1)
+    return f"sqlite://{file}"
+
+
+def test_what_is_kept_out_runs_in_a_process_of_its_own(database: str, open_helpdesk: Callable[..., Automation]) -> None:
+    helpdesk = open_helpdesk(storage=database, workers=1)
+    [one] = helpdesk.quarantined()
+    assert (one.concern, one.consequence) == ("crashed", "isolated")
+    run = helpdesk.manual("hello.py")
+    assert (run.status, run.isolation) == ("completed", "process")
+    helpdesk.release("hello.py")
+    assert helpdesk.manual("hello.py").isolation == "in-process"
 
 
 def test_nothing_is_kept_out(helpdesk: Automation) -> None:

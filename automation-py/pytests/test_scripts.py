@@ -9,7 +9,13 @@ from typing import Callable
 
 import pytest
 
-from automation import Automation, InvalidScriptError, ScriptNotFoundError, UnsupportedError
+from automation import (
+    Automation,
+    InvalidParametersError,
+    InvalidScriptError,
+    ScriptNotFoundError,
+    UnsupportedError,
+)
 
 PROMISE = """\
 # /// script
@@ -103,3 +109,32 @@ def test_the_former_scripts_stay_when_the_folder_goes(helpdesk: Automation, fold
     with pytest.raises(UnsupportedError, match="scripts folder"):
         helpdesk.reload()
     assert helpdesk.manual("hello.py").status == "completed"
+
+
+def test_a_source_is_validated_and_not_kept(helpdesk: Automation) -> None:
+    head = '# /// script\n# [tool.automation]\n# entry = "run"\n# ///\n'
+    run = "def run(ctx, *, user: str, days: int = 30):\n    return {}\n"
+    found = helpdesk.validate(head + run, name="new.py")
+    assert found and found.valid and found.script is not None
+    assert found.script.parameters == {"user": "string", "days": "integer"}
+    assert found.problems[0].startswith("new.py:5:1: can't be run by hand")
+    assert json.loads(json.dumps(found.to_dict()))["script"]["defaults"] == {"days": 30}
+    broken = helpdesk.validate("x = = 1\n")
+    assert not broken and broken.script is None
+    assert broken.problems == ["script.py:1:5: SyntaxError: invalid syntax"]
+    assert repr(broken) == f"Validation(name='script.py', problems={broken.problems})"
+    assert not helpdesk.validate("(" * 200_000)
+    with pytest.raises(ScriptNotFoundError):
+        helpdesk.script("new.py")
+
+
+def test_annotations_are_the_schema_of_a_script(helpdesk: Automation, folder: Path) -> None:
+    head = '# /// script\n# [tool.automation]\n# entry = "run"\n# ///\n'
+    (folder / "typed.py").write_text(head + "def run(ctx, *, n: int = 2):\n    return {'n': n}\n")
+    helpdesk.reload()
+    assert helpdesk.script("typed.py").parameters == {"n": "integer"}
+    assert helpdesk.manual("typed.py").parsed_output == {"n": 2}
+    assert helpdesk.manual("typed.py", {"n": 5}).parsed_output == {"n": 5}
+    for wrong in ({"n": True}, {"n": "5"}, {"m": 1}):
+        with pytest.raises(InvalidParametersError):
+            helpdesk.manual("typed.py", wrong)

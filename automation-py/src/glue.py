@@ -2,20 +2,14 @@
 shorter here than in Rust. Executed once, in a namespace that also holds the native functions it names."""
 
 import _thread
-import ast
 import atexit
+import builtins
 import importlib.metadata
-import io
-import linecache
 import os
-import subprocess
 import sys
 import threading
-import traceback
 import weakref
 from types import ModuleType
-
-OWN_FILE = __file__
 
 
 class ModuleKind(type):
@@ -69,6 +63,8 @@ replaced_main = lambda: None
 
 def forwarded(dispatching):
     """Returns the module that a dispatching one stands for; `None` when it stands for itself."""
+    if type(dispatching) is FolderModule:
+        return folder_module_for(dispatching)
     module = run_module()
     if module is None and dispatching is dispatching_main:
         return replaced_main()
@@ -120,8 +116,7 @@ class RunEnviron(type(os.environ)):
 
 
 def install_environ():
-    putenv, unsetenv, system, execv = os.putenv, os.unsetenv, os.system, os.execv
-    execute_child = subprocess.Popen._execute_child
+    putenv, unsetenv, execv = os.putenv, os.unsetenv, os.execv
 
     def run_putenv(name, value, /):
         if not in_run():
@@ -135,13 +130,6 @@ def install_environ():
         else:
             os.environb.pop(os.fsencode(name), None)
 
-    def run_system(command):
-        environ = changed_environ()
-        if environ is None:
-            return system(command)
-        status = subprocess.call(command, shell=True, env=environ)
-        return status << 8 if status >= 0 else -status
-
     def run_execv(path, argv, /):
         # What `os` has besides, `spawnvp` for instance, comes here too.
         environ = changed_environ()
@@ -150,19 +138,8 @@ def install_environ():
         else:
             os.execve(path, argv, environ)
 
-    def run_execute_child(
-        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
-    ):
-        if env is None:
-            env = changed_environ()
-        return execute_child(
-            self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
-        )
-
     os.environ.__class__ = os.environb.__class__ = RunEnviron
-    os.putenv, os.unsetenv, os.system = run_putenv, run_unsetenv, run_system
-    os.execv = run_execv
-    subprocess.Popen._execute_child = run_execute_child
+    os.putenv, os.unsetenv, os.execv = run_putenv, run_unsetenv, run_execv
 
 
 def install_threads():
@@ -194,7 +171,16 @@ def install_atexit():
 
 
 def install_fork():
-    os.register_at_fork(after_in_child=mark_forked)
+    os.register_at_fork(before=prepare_fork, after_in_child=adopt_copy)
+
+
+def adopt_copy():
+    """Makes the only thread of a copy that a run forked what the main thread is by hand: before Python 3.13
+    `multiprocessing` relies on its lock."""
+    mark_forked()
+    thread = threading.current_thread()
+    if in_run() and getattr(thread, "_tstate_lock", thread) is None:
+        thread._set_tstate_lock()
 
 
 def install_modules():
@@ -227,6 +213,11 @@ def call_exit_functions():
 def adopt_worker():
     """Makes this thread what the main thread is by hand: threads that it starts are no daemons unless asked for."""
     threading.current_thread()._daemonic = False
+
+
+def begin_thread():
+    """Called first on a thread that a script starts: it has a place for its first frames afterwards, which nothing
+    can refuse it."""
 
 
 def join_threads():
@@ -263,117 +254,43 @@ def meet_interruption():
         pass
 
 
-# The folders of scripts, each with the names of modules that the host had imported from it before.
-script_folders = {}
-
-
-def folder_changed(folder):
-    """Forgets what scripts imported from their folder, since that may have changed as well."""
-    if folder in script_folders:
-        forget_modules(folder)
-    else:
-        script_folders[folder] = modules_from(folder)
-
-
-def folder_entered(folder):
-    """Forgets what scripts imported from other folders: the same names mean something else here."""
-    for other in list(script_folders):
-        if other != folder:
-            forget_modules(other)
-
-
-def forget_modules(folder):
-    for name in modules_from(folder) - script_folders[folder]:
-        sys.modules.pop(name, None)
-
-
-def modules_from(folder):
-    inside = os.path.join(folder, "")
-    return {
-        name
-        for name, module in list(sys.modules.items())
-        if type(module) is ModuleType and str(vars(module).get("__file__")).startswith(inside)
-    }
-
-
-def remember_source(path, source):
-    """Lets tracebacks show the lines that ran, whatever is in the file now."""
-    lines = io.StringIO(source, newline=None).readlines()
-    linecache.cache[path] = (len(source), None, lines, path)
-
-
-def shown(error):
-    """Returns a traceback as the interpreter writes it, without frames of ours."""
-    rendered = traceback.TracebackException(type(error), error, error.__traceback__)
-    drop_own_frames(rendered)
-    if isinstance(error, SyntaxError) and not rendered.stack:
-        return "".join(rendered.format_exception_only())
-    return "".join(rendered.format())
-
-
-def drop_own_frames(rendered):
-    parts = [rendered]
-    while parts:
-        part = parts.pop()
-        if part is not None:
-            part.stack[:] = [frame for frame in part.stack if frame.filename != OWN_FILE]
-            parts += [part.__cause__, part.__context__]
-            parts += getattr(part, "exceptions", None) or ()
-
-
-def sentence(error):
-    """Returns an exception's type and message, as the last line of its traceback has them."""
-    kind = type(error)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__", "__automation__"):
-        name = f"{kind.__module__}.{name}"
+def meet_waiting_interruption():
+    """Catches the interruption that may wait in this thread."""
     try:
-        text = str(error)
-    except Exception:
-        text = "<exception str() failed>"
-    whole = f"{name}: {text}" if text else name
-    return whole.encode("utf-8", "backslashreplace").decode()
+        for _ in range(10):
+            pass
+    except BaseException:
+        pass
 
 
-def report(error, path, source):
-    """Shows an uncaught exception on the run's standard error. Returns it as a sentence."""
-    remember_source(path, source)
-    hook = sys.excepthook
-    if hook is not sys.__excepthook__:
-        try:
-            hook(type(error), error, error.__traceback__)
-            return sentence(error)
-        except Exception as failure:
-            sys.stderr.write("Error in sys.excepthook:\n" + shown(failure))
-            sys.stderr.write("\nOriginal exception was:\n")
-    sys.stderr.write(shown(error))
-    return sentence(error)
-
-
-def entry_points(source):
-    """Returns whether a script defines `run`, and whether it can also be run by hand."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    body = ast.parse(source).body
-    defined = any(isinstance(node, functions) and node.name == "run" for node in body)
-    guards = (node.test for node in body if isinstance(node, ast.If))
-    return defined, any("__name__" in ast.dump(guard) for guard in guards)
+def forget_event_loop():
+    """Forgets the event loop that an interrupted `asyncio` left as this thread's running one."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None:
+        events._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
 
 
 def absent(requirements):
-    """Returns the requirements that no installed package satisfies, each with what is there instead."""
+    """Returns the requirements that no installed package satisfies, each with what is there instead, or why it is no
+    requirement."""
     parse = requirement_parser()
     found = []
     for text in requirements:
-        name, is_wanted, accepts = parse(text)
+        try:
+            name, is_wanted, accepts = parse(text)
+        except ValueError as error:
+            found.append((text, None, str(error).partition("\n")[0]))
+            continue
         if not is_wanted:
             continue
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found.append((text, None))
+            found.append((text, None, None))
             continue
         if not accepts(version):
-            found.append((text, version))
+            found.append((text, version, None))
     return found
 
 

@@ -11,15 +11,38 @@
 mod support;
 
 use automation_core::executor::Ending;
+use automation_py::PythonExecutor as Tested;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use self::support::{Case, executor};
+use self::support::Case;
+
+fn executor() -> Tested {
+    let builder = Tested::builder();
+    builder
+        .grace(std::time::Duration::from_millis(300))
+        .build()
+        .unwrap()
+}
 
 const BEFORE: &std::ffi::CStr = cr#"
-import os, sys, threading
+import gc, json, logging, os, random, sys, threading, types, warnings
 import __main__
+json.host_probe = 'host'
+gc.set_threshold(701, 11, 11)
+host_handler = logging.NullHandler()
+logging.root.addHandler(host_handler)
+logging.root.setLevel(logging.DEBUG)
+logging.getLogger('host_probe').setLevel(5)
+warnings.filterwarnings('ignore', 'host_probe')
+filters, finders = list(warnings.filters), list(sys.meta_path)
+random.seed(5)
+expected = random.random(), random.random()
+random.seed(5)
 __main__.host_value = 1
+left_streams = []
+sys.modules['host_probe'] = types.ModuleType('host_probe')
+sys.modules['host_probe'].left_streams = left_streams
 sys.argv = ['host', 'argument']
 streams = (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__)
 seen = []
@@ -32,6 +55,15 @@ path = sys.path[:]
 /// Runs on a thread of the host, after a script has done its best to change things.
 const AFTER: &std::ffi::CStr = cr#"
 import io, subprocess
+assert (json.host_probe, gc.get_threshold()) == ('host', (701, 11, 11)), json.host_probe
+assert (logging.root.handlers, logging.root.level) == ([host_handler], logging.DEBUG), logging.root.handlers
+assert logging.getLogger('host_probe').level == 5 and not logging.getLogger('host_probe').disabled
+assert warnings.filters == filters and [f for f in sys.meta_path if f not in finders] in ([], sys.meta_path[:1])
+assert (random.random(), random.random()) == expected
+gc.set_threshold(700, 10, 10)
+json.host_probe = 'changed'
+warnings.filterwarnings('ignore', 'more')
+assert warnings.filters is sys.modules['warnings'].__dict__['filters'] and len(warnings.filters) == len(filters) + 1
 assert (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__) == streams
 assert sys.argv == ['host', 'argument'] and sys.excepthook is hook
 assert __main__.host_value == 1 and not hasattr(__main__, 'script_value')
@@ -51,7 +83,7 @@ thread.start()
 thread.join()
 sys.stdout = streams[1]
 assert mine.getvalue() == 'host\nthread\n', mine.getvalue()
-left = threading.left_stream
+[left] = left_streams
 left.flush()
 sys.stdout = mine
 left.write('through a stream that a run left')
@@ -90,14 +122,23 @@ assert sys.argv == ['changed'] and sys.__dict__['argv'] == ['changed']
 "#;
 
 const SCRIPT: &str = r#"
-import os, sys, threading
+import os, sys, host_probe
 import __main__
 print(sys.argv[0], hasattr(__main__, 'host_value'))
-threading.left_stream = sys.stdout
+host_probe.left_streams.append(sys.stdout)
 os.environ['AUTOMATION_HOSTED'] = 'run'
 __main__.script_value = 3
 sys.argv, sys.stdout, sys.stderr, sys.stdin, sys.excepthook = [], None, None, None, None
 sys.__stdout__ = None
+import gc, json, logging, random, warnings
+assert json.host_probe == 'host' and logging.root.handlers == [] and logging.root.level == 30
+json.host_probe = 'script'
+gc.set_threshold(1, 2, 3)
+logging.basicConfig(level=1, force=True)
+logging.getLogger('host_probe').disabled = True
+warnings.resetwarnings()
+sys.meta_path.clear()
+random.seed(1)
 "#;
 
 const RAISES: &str = r#"

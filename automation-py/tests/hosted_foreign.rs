@@ -11,9 +11,18 @@
 mod support;
 
 use automation_core::Executor as _;
+use automation_py::PythonExecutor as Tested;
 use pyo3::prelude::*;
 
-use self::support::{Case, executor};
+use self::support::Case;
+
+fn executor() -> Tested {
+    let builder = Tested::builder();
+    builder
+        .grace(std::time::Duration::from_millis(300))
+        .build()
+        .unwrap()
+}
 
 #[tokio::test]
 async fn a_hosts_own_package_stays_and_health_says_so() {

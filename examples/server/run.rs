@@ -2,12 +2,16 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use automation_core::secret::Secrets;
-use automation_core::{Automation, MemoryStorage, PostgresStorage, ScriptRegistry, SqliteStorage};
+use automation_core::{
+    Automation, AutomationBuilder, Executor, MemoryStorage, PostgresStorage, ScriptRegistry,
+    SqliteStorage,
+};
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
-use automation_py::PythonExecutor;
+use automation_py::{ProcessExecutor, PythonExecutor};
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
@@ -17,6 +21,13 @@ use crate::signals::Signals;
 
 /// Time that answers get to be written after the last run has ended.
 const ANSWERS_MAX: Duration = Duration::from_secs(5);
+/// What the server ends with when scripts that could not be stopped have used up its threads (`EX_TEMPFAIL`): whoever
+/// supervises it starts it again.
+const EXIT_USED_UP: i32 = 75;
+/// How often the executor is asked how it is.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time that the runs that still go on get then.
+const USED_UP_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until a signal asks for the end, and returns the exit code.
 ///
@@ -42,12 +53,16 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
         let _ = stopped.await;
     }));
 
-    let (signal, _) = tokio::select! {
-        signal = signals.next() => signal,
+    let (cause, used_up) = tokio::select! {
+        (signal, _) = signals.next() => (signal, false),
+        () = used_up(&automation) => ("scripts that could not be stopped", true),
         ended = &mut serving => return Err(format!("the server stopped serving: {ended:?}")),
     };
-    let grace = config.shutdown_grace;
-    tracing::info!(signal, ?grace, "shutting down, runs get their time to end");
+    let grace = match used_up {
+        true => config.shutdown_grace.min(USED_UP_GRACE),
+        false => config.shutdown_grace,
+    };
+    tracing::info!(cause, ?grace, "shutting down, runs get their time to end");
     let ending = async {
         let _ = stop.send(());
         let ended = automation.shutdown(grace).await;
@@ -57,10 +72,30 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
         ended.map_err(|error| format!("the shutdown was not clean: {error}"))
     };
     tokio::select! {
-        ended = ending => ended.map(|()| 0),
+                ended = ending => match (used_up, ended) {
+            (true, _) => Ok(EXIT_USED_UP),
+            (false, ended) => ended.map(|()| 0),
+        },
         (signal, code) = signals.next() => {
             tracing::warn!(signal, "ending at once, runs that are open are recorded as orphaned at the next start");
             Ok(code)
+        }
+    }
+}
+
+/// Waits until the executor has taken no run for two looks on end. It may take runs again when a thread comes back.
+async fn used_up(automation: &Automation) {
+    let mut looks = 0;
+    while looks < 2 {
+        tokio::time::sleep(LOOK).await;
+        let health = automation.health().await.executor;
+        looks = if health.available { 0 } else { looks + 1 };
+        if looks > 0 {
+            let threads = health.quarantined_threads;
+            tracing::error!(
+                threads,
+                "the executor takes no runs: its threads are in scripts that could not be stopped"
+            );
         }
     }
 }
@@ -78,7 +113,12 @@ fn log_start(config: &Config, address: SocketAddr) {
 async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
     let scripts =
         ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
-    let executor = PythonExecutor::builder().workers(config.workers);
+    let builder = open_storage(config, Automation::builder()).await?;
+    let mut executor = PythonExecutor::builder().workers(config.workers);
+    if let Database::Sqlite(path) = &config.database {
+        // What the next start must know stays together.
+        executor = executor.crash_file(path.with_added_extension("crash"));
+    }
     let executor = match &config.python {
         Some(python) => executor
             .python(python)
@@ -88,24 +128,46 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
             .build()
             .map_err(|error| format!("PYTHON_PATH is not set: {error}"))?,
     };
-    let builder = Automation::builder()
+    let executor: Arc<dyn Executor> = Arc::new(executor);
+    let builder = builder
         .scripts(scripts)
-        .executor(executor)
+        .shared_executor(Arc::clone(&executor))
         .secrets(secrets)
         .lease(config.lease);
-    let builder = match &config.database {
-        Database::Memory => builder.storage(MemoryStorage::default()),
-        Database::Sqlite(path) => {
-            let storage = SqliteStorage::builder(path)
-                .durability(config.durability)
-                .open()
-                .await;
-            builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
+    let builder = match isolated(config, executor) {
+        Ok(isolated) => builder.isolated_executor(isolated),
+        Err(error) => {
+            tracing::warn!(%error, "scripts can't be isolated, those that ask for it are refused");
+            builder
         }
         Database::Postgres(at) => {
             let storage = PostgresStorage::connect(&at.url).await;
             builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?)
         }
+    };
+    builder.build().map_err(|error| error.to_string())
+}
+
+async fn open_storage(
+    config: &Config,
+    builder: AutomationBuilder,
+) -> Result<AutomationBuilder, String> {
+    let Database::Sqlite(path) = &config.database else {
+        return Ok(builder.storage(MemoryStorage::default()));
+    };
+    let storage = SqliteStorage::builder(path)
+        .durability(config.durability)
+        .open()
+        .await;
+    Ok(builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?))
+}
+
+/// Returns what runs scripts in processes of their own. It starts none before it is needed.
+fn isolated(config: &Config, inspector: Arc<dyn Executor>) -> Result<ProcessExecutor, String> {
+    let builder = ProcessExecutor::builder().inspector(inspector);
+    let builder = match &config.python {
+        Some(python) => builder.python(python),
+        None => builder,
     };
     builder.build().map_err(|error| error.to_string())
 }

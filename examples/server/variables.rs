@@ -183,7 +183,11 @@ pub(crate) fn command() -> Command {
     Command::new("automation-server")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Runs helpdesk automation scripts behind an HTTP interface")
-        .after_help("Flags override the environment, the environment overrides .env in the working directory.")
+        .after_help(
+            "Flags override the environment, the environment overrides .env in the working directory.\n\n\
+             Exit codes: 0 ended when asked to, 1 could not start or end in good order, 2 a wrong value, 75 scripts that \
+             could not be stopped have used up the threads: start the server again.",
+        )
         .args(flags)
         .arg(
             Arg::new(PRINT_SCHEMA)

@@ -46,7 +46,7 @@ use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket, check_actor, validate_ticket_id,
 };
-use crate::script::{Script, ScriptIndex, ScriptRegistry};
+use crate::script::{Inspection, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
 use crate::storage::{ExecutionQuery, Storage, StorageError};
@@ -335,6 +335,27 @@ impl Engine {
         }
     }
 
+    pub(crate) async fn validate(
+        self: &Arc<Self>,
+        name: String,
+        source: Vec<u8>,
+    ) -> Result<Validation> {
+        let engine = Arc::clone(self);
+        let validate = move || {
+            Validation::of(&name, &source, |script| {
+                engine.parts.inspect(script, &engine.settings)
+            })
+        };
+        let validated = self.parts.runtime.spawn_blocking(validate).await;
+        match validated {
+            Ok(validation) => Ok(validation?),
+            Err(panic) => Err(ExecutorError::Internal {
+                detail: panic.to_string(),
+            }
+            .into()),
+        }
+    }
+
     pub(crate) async fn health(&self) -> Health {
         let executor = self.parts.executor.health().await;
         let isolated_executor = match &self.parts.isolated_executor {
@@ -441,10 +462,16 @@ fn exact_now(clock: &dyn Clock) -> DateTime<Utc> {
 
 /// Reads the scripts again and lets their executors look at them; the former scripts stay when one can't.
 fn inspect_scripts(parts: &Parts, settings: &Settings) -> Result<Arc<ScriptIndex>, BuildError> {
-    parts.scripts.refresh(|script| {
-        let isolated = parts.isolated_executor.as_ref();
+    parts
+        .scripts
+        .refresh(|script| Ok(parts.inspect(script, settings)?))
+}
+
+impl Parts {
+    /// Lets the executor that would run a script look at it.
+    fn inspect(&self, script: &Script, settings: &Settings) -> Result<Inspection, ExecutorError> {
+        let isolated = self.isolated_executor.as_ref();
         let isolated = isolated.filter(|_| wants_isolation(settings, script));
-        let inspection = isolated.unwrap_or(&parts.executor).inspect(script)?;
-        Ok(inspection.diagnostics)
-    })
+        isolated.unwrap_or(&self.executor).inspect(script)
+    }
 }

@@ -54,6 +54,22 @@ impl Capture {
         }
     }
 
+    /// Creates a capture that keeps `bytes_max` in all: the first ones as far as rule O2 keeps them, and no more
+    /// than half.
+    ///
+    /// ```
+    /// use automation_core::executor::Capture;
+    ///
+    /// let mut capture = Capture::with_size(4);
+    /// capture.push(b"first, last");
+    /// assert_eq!(capture.take().text, "fi\n[... 7 bytes omitted ...]\nst");
+    /// ```
+    #[must_use]
+    pub fn with_size(bytes_max: usize) -> Self {
+        let head_max = limits::STREAM_HEAD_BYTES.min(bytes_max / 2);
+        Self::with_sizes(head_max, bytes_max - head_max)
+    }
+
     /// Adds bytes. How a stream is cut into calls makes no difference.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes_total += bytes.len() as u64;
@@ -290,6 +306,23 @@ mod tests {
         let cut = capture(&vec![b'x'; max + 1]);
         assert!(cut.text.contains("\n[... 1 bytes omitted ...]\n"));
         assert_eq!(cut.gap.unwrap().start, limits::STREAM_HEAD_BYTES);
+    }
+
+    #[test]
+    fn o2_a_size_is_kept_to_the_byte() {
+        for size in [0, 1, 2, 1000, 1 << 17, 1 << 20, 1 << 22] {
+            let mut capture = Capture::with_size(size);
+            capture.push(&vec![b'x'; size]);
+            assert_eq!(capture.take().gap, None, "{size}");
+            capture.push(&vec![b'x'; size + 1]);
+            let captured = capture.take();
+            assert_eq!(
+                captured.gap.unwrap().start,
+                (size / 2).min(1 << 16),
+                "{size}"
+            );
+            assert_eq!(captured.bytes_total, size as u64 + 1);
+        }
     }
 
     #[test]

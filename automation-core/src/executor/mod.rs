@@ -17,7 +17,8 @@ pub use self::capture::{Capture, CapturedText, for_display};
 pub use self::function::FnExecutor;
 pub use self::queue::RunQueue;
 use crate::execution::{Concern, Effect, ExecutionId, Reason, ResourceUsage};
-use crate::script::{Diagnostic, Metadata, Script};
+pub use crate::script::{Argument, Inspection, Signature};
+use crate::script::{Metadata, Script};
 use crate::secret::{Secret, SecretError};
 use crate::storage::StorageError;
 
@@ -346,14 +347,6 @@ pub struct RawOutput {
     pub returned: Option<Value>,
     /// Whether the run was ended from outside, so that its last output may be half written.
     pub interrupted: bool,
-}
-
-/// What an executor found out about a script without executing it.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Inspection {
-    /// What is wrong or doubtful.
-    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// How an executor is.

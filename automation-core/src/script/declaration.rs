@@ -115,7 +115,7 @@ pub(super) fn read(
 
 /// Returns why a name can't be that of a parameter: it becomes a keyword argument or a key, and must mean nothing
 /// to Python.
-fn name_fault(name: &str, entry: Entry) -> Option<String> {
+pub(super) fn name_fault(name: &str, entry: Entry) -> Option<String> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if !(1..=64).contains(&name.len())
         || name.starts_with(|first: char| first.is_ascii_digit())
@@ -162,7 +162,7 @@ fn parameter(fields: &mut Fields<'_, '_, '_>, header: &Range<usize>) -> Option<P
             schema.insert("writeOnly".to_owned(), Value::Bool(true));
         }
         Parameter {
-            kind,
+            kind: kind.into(),
             schema,
             default,
             required,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Category, Diagnostic, Script, ScriptName, Severity};
+use super::{Category, Diagnostic, Inspection, Script, ScriptName};
 
 /// What the registry knew at one moment. It never changes; a later moment has an index of its own.
 #[derive(Debug, Default)]
@@ -30,21 +30,21 @@ pub(super) struct Candidate {
 }
 
 impl ScriptIndex {
-    /// Builds an index. A script that is in `former` with the same version and warnings is taken from there.
+    /// Builds an index. A script that is in `former` with the same version, warnings and schema is taken from there.
     ///
     /// # Errors
     /// The first error of `inspect`.
     pub(super) fn build<E>(
         candidates: Vec<Candidate>,
         former: &Self,
-        mut inspect: impl FnMut(&Script) -> Result<Vec<Diagnostic>, E>,
+        mut inspect: impl FnMut(&Script) -> Result<Inspection, E>,
     ) -> Result<Self, E> {
         let mut index = Self::default();
         for Candidate { name, script } in without_clashes(candidates) {
             let admitted = match script {
                 Ok(script) => {
-                    let found = inspect(&script)?;
-                    admit(script, found)
+                    let inspection = inspect(&script)?;
+                    script.admit(inspection)
                 }
                 Err(diagnostics) => Err(diagnostics),
             };
@@ -102,7 +102,9 @@ impl ScriptIndex {
     fn same(&self, script: &Script) -> Option<Arc<Script>> {
         self.script(script.name())
             .filter(|former| {
-                former.version() == script.version() && former.warnings() == script.warnings()
+                former.version() == script.version()
+                    && former.warnings() == script.warnings()
+                    && former.parameters().schema() == script.parameters().schema()
             })
             .cloned()
     }
@@ -111,17 +113,6 @@ impl ScriptIndex {
 /// Returns a script's place among those of its category.
 fn place(script: &Script) -> (i32, &str) {
     (script.metadata().order, script.name())
-}
-
-/// Adds what an inspection found: a script with an error is not admitted.
-fn admit(mut script: Script, found: Vec<Diagnostic>) -> Result<Script, Vec<Diagnostic>> {
-    let refused = found.iter().any(|d| d.severity == Severity::Error);
-    script.warnings.extend(found);
-    if refused {
-        Err(script.warnings)
-    } else {
-        Ok(script)
-    }
 }
 
 /// Refuses scripts whose names are equal but for case: which of them runs must not depend on it.

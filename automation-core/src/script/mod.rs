@@ -3,6 +3,7 @@
 mod block;
 mod category;
 mod declaration;
+mod encoding;
 mod fields;
 mod folder;
 mod index;
@@ -13,6 +14,8 @@ mod output;
 mod parameters;
 mod problems;
 mod registry;
+mod signature;
+mod validation;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,8 @@ pub use self::name::{InvalidName, ScriptName};
 pub use self::output::{Misfit, OutputSchema};
 pub use self::parameters::ParameterSchema;
 pub use self::registry::{RegistryError, ScriptRegistry};
+pub use self::signature::{Argument, Inspection, Signature};
+pub use self::validation::Validation;
 pub use crate::execution::Isolation;
 
 /// One script, as it was when it was read.
@@ -44,15 +49,18 @@ pub struct Script {
     path: PathBuf,
     metadata: Metadata,
     parameters: ParameterSchema,
+    /// Whether the block has a table of parameters, be it empty.
+    declares_parameters: bool,
     output: Option<OutputSchema>,
     warnings: Vec<Diagnostic>,
 }
 
-/// What the block of a script says.
+/// What the block of a script says, and what is doubtful about it.
 #[derive(Default)]
 struct Said {
     metadata: Metadata,
-    parameters: ParameterSchema,
+    /// `None` without a table of parameters.
+    parameters: Option<ParameterSchema>,
     output: Option<OutputSchema>,
     warnings: Vec<Diagnostic>,
 }
@@ -79,21 +87,17 @@ impl Script {
         let name = ScriptName::parse(&file)
             .map_err(|error| vec![Diagnostic::error(&*file, error.to_string())])?;
         let source = text(&file, bytes).map_err(|diagnostic| vec![diagnostic])?;
-        let Said {
-            metadata,
-            parameters,
-            output,
-            warnings,
-        } = read(&file, source)?;
+        let said = read(&file, source)?;
         Ok(Self {
             name,
             version: version(bytes),
             source: source.into(),
             path: path.to_owned(),
-            metadata,
-            parameters,
-            output,
-            warnings,
+            metadata: said.metadata,
+            declares_parameters: said.parameters.is_some(),
+            parameters: said.parameters.unwrap_or_default(),
+            output: said.output,
+            warnings: said.warnings,
         })
     }
 
@@ -177,7 +181,10 @@ fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Diagnostic> {
         return Err(at(offset, "a NUL byte, expected text"));
     }
     match str::from_utf8(bytes) {
-        Ok(source) => Ok(source.strip_prefix('\u{feff}').unwrap_or(source)),
+        Ok(source) => match encoding::fault(source) {
+            Some((line, column, message)) => Err(Diagnostic::error(file, message).at(line, column)),
+            None => Ok(source.strip_prefix('\u{feff}').unwrap_or(source)),
+        },
         Err(error) => {
             let offset = error.valid_up_to();
             let message = format!(
@@ -215,9 +222,7 @@ fn read(file: &str, source: &str) -> Result<Said, Vec<Diagnostic>> {
     let (metadata, schemas) = metadata::read(document.get_ref(), &mut findings);
     let parameters = schemas
         .parameters
-        .map_or_else(ParameterSchema::default, |table| {
-            declaration::read(table, &metadata, &mut findings)
-        });
+        .map(|table| declaration::read(table, &metadata, &mut findings));
     let output = schemas
         .output
         .and_then(|table| output::read(table, &mut findings));

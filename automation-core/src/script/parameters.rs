@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the block that declares them (`declaration`), nor of wording (`problems`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ struct Compiled {
 /// One declared parameter.
 #[derive(Debug, Clone)]
 pub(super) struct Parameter {
-    /// Its JSON type.
-    pub(super) kind: &'static str,
+    /// Its JSON type, or several in words.
+    pub(super) kind: Cow<'static, str>,
     /// Its JSON Schema, as it is shown.
     pub(super) schema: Map<String, Value>,
     /// What it is when it is not given.
@@ -137,13 +138,24 @@ impl ParameterSchema {
         self.0.parameters.contains_key(name)
     }
 
+    /// Returns the parameters' names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.parameters.keys().map(String::as_str)
+    }
+
+    /// Returns whether every run has a value for this parameter: it is required, or has a default.
+    pub(super) fn is_always_given(&self, name: &str) -> bool {
+        let parameter = self.0.parameters.get(name);
+        parameter.is_some_and(|parameter| parameter.required || parameter.default.is_some())
+    }
+
     /// Returns each parameter's type, for instance `{"clear_temp": "boolean"}`.
     #[must_use]
     pub fn types(&self) -> Map<String, Value> {
         self.0
             .parameters
             .iter()
-            .map(|(name, parameter)| (name.clone(), Value::from(parameter.kind)))
+            .map(|(name, parameter)| (name.clone(), Value::from(&*parameter.kind)))
             .collect()
     }
 

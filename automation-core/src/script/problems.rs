@@ -42,6 +42,12 @@ pub(super) fn detail(error: &ValidationError<'_>, secret: bool) -> String {
         ValidationErrorKind::Type {
             kind: TypeKind::Single(kind),
         } => (kind.to_string(), show(given)),
+        ValidationErrorKind::Type {
+            kind: TypeKind::Multiple(kinds),
+        } => {
+            let kinds: Vec<_> = kinds.iter().map(|kind| kind.to_string()).collect();
+            (kinds.join(" or "), show(given))
+        }
         ValidationErrorKind::Minimum { limit } => (format!("at least {limit}"), show(given)),
         ValidationErrorKind::Maximum { limit } => (format!("at most {limit}"), show(given)),
         ValidationErrorKind::Enum { options } => {
@@ -91,7 +97,7 @@ fn missing(property: &Value, parameters: &BTreeMap<String, Parameter>) -> Proble
     let name = property.as_str().unwrap_or_default();
     let kind = parameters
         .get(name)
-        .map_or("value", |parameter| parameter.kind);
+        .map_or("value", |parameter| &*parameter.kind);
     Problem::new(pointer(name), format!("missing, expected {kind}"))
 }
 

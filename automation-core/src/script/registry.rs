@@ -11,7 +11,7 @@ use thiserror::Error as ThisError;
 
 use super::folder::{self, ScriptFile};
 use super::index::{Candidate, ScriptIndex};
-use super::{Diagnostic, Script, ScriptName};
+use super::{Diagnostic, Inspection, Script, ScriptName};
 
 /// The scripts of a folder, or of memory, and the present index of them.
 ///
@@ -47,7 +47,7 @@ impl ScriptRegistry {
     /// invalid and blocks nothing.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, RegistryError> {
         let registry = Self::new(Origin::Folder(folder.as_ref().to_owned()));
-        registry.refresh(|_| Ok::<_, RegistryError>(Vec::new()))?;
+        registry.refresh(|_| Ok::<_, RegistryError>(Inspection::default()))?;
         Ok(registry)
     }
 
@@ -57,7 +57,7 @@ impl ScriptRegistry {
     pub fn from_scripts(scripts: impl IntoIterator<Item = Script>) -> Self {
         let scripts: Vec<_> = scripts.into_iter().collect();
         let Ok(index) = ScriptIndex::build(in_memory(&scripts), &ScriptIndex::default(), |_| {
-            Ok::<_, Infallible>(Vec::new())
+            Ok::<_, Infallible>(Inspection::default())
         });
         let registry = Self::new(Origin::Memory(scripts));
         registry.index.store(Arc::new(index));
@@ -67,7 +67,8 @@ impl ScriptRegistry {
     /// Reads the scripts again, hands each that reads well to `inspect`, and swaps the index at once. Blocks;
     /// `inspect` must not refresh the same registry.
     ///
-    /// A script with an error among what `inspect` returns becomes invalid; warnings are kept on it. A script
+    /// A script with an error among what `inspect` returns becomes invalid; warnings are kept on it. What `run` takes
+    /// becomes the parameters of a script whose metadata block has no table of them. A script
     /// that did not change keeps its [`Arc`], and with it what others have cached for it. Runs that were accepted
     /// hold their version.
     ///
@@ -82,7 +83,8 @@ impl ScriptRegistry {
     /// let script = Script::parse("hello.py", b"print('{}')\n").unwrap();
     /// let registry = ScriptRegistry::from_scripts([script]);
     /// let index = registry.refresh(|script| {
-    ///     Ok::<_, RegistryError>(vec![Diagnostic::error(script.name(), "nobody greets here")])
+    ///     let problem = Diagnostic::error(script.name(), "nobody greets here");
+    ///     Ok::<_, RegistryError>(vec![problem].into())
     /// })?;
     /// assert!(index.script("hello.py").is_none());
     /// assert_eq!(index.invalid()[0].name, "hello.py");
@@ -90,7 +92,7 @@ impl ScriptRegistry {
     /// ```
     pub fn refresh<E: From<RegistryError>>(
         &self,
-        inspect: impl FnMut(&Script) -> Result<Vec<Diagnostic>, E>,
+        inspect: impl FnMut(&Script) -> Result<Inspection, E>,
     ) -> Result<Arc<ScriptIndex>, E> {
         let _turn = self.turn.lock();
         let candidates = match &self.origin {

@@ -9,6 +9,7 @@ mod release;
 mod scripts;
 mod stats;
 mod test;
+mod validate;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -62,6 +63,10 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
         (
             "/api/automation/scripts/{name}/release",
             limited(post(release::release)),
+        ),
+        (
+            "/api/automation/scripts/validate",
+            limited(post(validate::validate)),
         ),
         (
             "/api/automation/python/check",

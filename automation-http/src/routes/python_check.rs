@@ -6,11 +6,12 @@ use axum::extract::State;
 use crate::dto::{Envelope, PythonDto};
 
 pub(super) async fn python_check(State(automation): State<Automation>) -> Envelope<PythonDto> {
-    let executor = automation.health().await.executor;
+    let health = automation.health().await;
+    let executor = health.executor;
     let message = if executor.available {
         "Python is available"
     } else {
         "Python is not available"
     };
-    Envelope::new(PythonDto::from(executor), message)
+    Envelope::new(PythonDto::new(executor, health.isolated_executor), message)
 }

@@ -28,6 +28,7 @@ from ._automation import (
     StorageError,
     TicketNotFoundError,
     UnsupportedError,
+    Validation,
     __version__,
 )
 
@@ -67,5 +68,6 @@ __all__ = [
     "StorageError",
     "TicketNotFoundError",
     "UnsupportedError",
+    "Validation",
     "__version__",
 ]

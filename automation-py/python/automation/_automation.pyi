@@ -10,9 +10,10 @@ Example:
     ...     print(run.status, run.parsed_output)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from os import PathLike
+from subprocess import CompletedProcess
 from types import TracebackType
 from typing import Any, Literal, final, overload, type_check_only
 
@@ -39,6 +40,7 @@ class Automation:
         workers: int | None = None,
         executions_max: int | None = None,
         queue_max: int | None = None,
+        isolated: bool = True,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
 
@@ -51,6 +53,9 @@ class Automation:
             workers: Scripts that run at once.
             executions_max: Runs that may be dispatched at once.
             queue_max: Accepted runs that may wait; the next one is refused.
+            isolated: Whether there is an executor for scripts that say `isolation = "process"`. It runs them on
+                `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
+                it, and where `sys.executable` is no Python interpreter, such scripts are refused.
 
         Raises:
             InvalidRequestError: A setting can't be used, or the folder can't be read.
@@ -235,6 +240,18 @@ class Automation:
             ScriptNotFoundError: No script has this name or version.
             ConflictError: The script is not in quarantine.
             StorageError: The release could not be recorded.
+        """
+
+    def validate(self, source: str, *, name: str = "script.py") -> Validation:
+        """Says what is wrong or doubtful about a source, without executing, registering or keeping it.
+
+        Args:
+            source: The text of the script's file.
+            name: The name that the file would have.
+
+        Raises:
+            ClosedError: The handle was shut down.
+            ExecutorError: The source can't be inspected.
         """
 
     def reload(self) -> None:
@@ -653,6 +670,31 @@ class InvalidScript:
     def __hash__(self) -> int: ...
 
 @final
+class Validation:
+    """What was found in a source that was looked at and not kept; true when it could run."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it was looked at."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it could run."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong or doubtful, with line and column."""
+
+    @property
+    def script(self) -> Script | None:
+        """What it would be as a script; `None` when it can't run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the properties as a dictionary that `json.dumps` takes."""
+
+    def __bool__(self) -> bool: ...
+
+@final
 class Route:
     """Which script would run for a ticket, and why."""
 
@@ -890,6 +932,36 @@ class Context:
 
         Raises:
             LookupError: There is none.
+        """
+
+    def run_cmd(
+        self,
+        args: Sequence[str | bytes | PathLike[str]],
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        input: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PathLike[str] | None = None,
+    ) -> CompletedProcess[str]:
+        """Runs a program, without a shell, and waits for its end; the end of the run ends it and what it started.
+
+        Args:
+            args: The program and its arguments: a list, and no text.
+            timeout: Seconds until it is killed. Default: the run's own deadline.
+            check: Whether another exit code than 0 is an error.
+            input: What it reads from standard input, which is empty otherwise.
+            env: Its whole environment. Default: the run's.
+            cwd: The folder in which it starts.
+
+        Returns:
+            `returncode`, `stdout` and `stderr`; of each stream 1 MiB at most, then a line that says so.
+
+        Raises:
+            TypeError: `args` is no list of texts.
+            OSError: The program can't be started.
+            subprocess.CalledProcessError: It failed; the message has the end of its standard error.
+            subprocess.TimeoutExpired: It did not end in time, and was killed.
         """
 
 ctx: Context

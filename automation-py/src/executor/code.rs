@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::run::{Glue, folder_changed};
+use crate::run::{Glue, folder, imports_from_folder};
 
 /// Versions that are kept: a registry has hundreds of scripts, and each reload may bring new versions of them.
 const VERSIONS_MAX: usize = 4096;
@@ -20,6 +20,11 @@ pub(super) struct Code {
     path: PathBuf,
     pub(super) file: Py<PyString>,
     pub(super) code: Py<PyAny>,
+    /// Whether it may import what is in its folder.
+    pub(super) imports_from_folder: bool,
+    /// Whether the changes of a run were looked at, where that is done for some only.
+    #[cfg(not(Py_3_12))]
+    pub(super) was_sampled: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// The compiled scripts of an executor. One version may lie at several paths, which tracebacks show.
@@ -32,7 +37,31 @@ impl CodeCache {
         if let Some(code) = self.find(script) {
             return Ok(code);
         }
-        let code = Arc::new(compile(py, script)?);
+        let source = PyString::new(py, script.source());
+        let code = compile(py, script, source.as_any())?;
+        self.keep(py, script, code)
+    }
+
+    /// Compiles a script from its syntax tree. The code of one that is a file is kept: it will run.
+    pub(super) fn compile(
+        &self,
+        py: Python<'_>,
+        script: &Script,
+        tree: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if self.find(script).is_none() {
+            let code = compile(py, script, tree)?;
+            if folder(script.path()).is_some() {
+                self.keep(py, script, code)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, py: Python<'_>, script: &Script, code: Code) -> PyResult<Arc<Code>> {
+        let remember = Glue::get(py).function(py, "remember_source")?;
+        remember.call1((&code.file, &**script.source()))?;
+        let code = Arc::new(code);
         let mut versions = self.0.lock();
         let former = if versions.len() < VERSIONS_MAX {
             HashMap::new()
@@ -59,19 +88,16 @@ impl CodeCache {
     }
 }
 
-fn compile(py: Python<'_>, script: &Script) -> PyResult<Code> {
-    let glue = Glue::get(py);
+/// Compiles a script from its source or its syntax tree.
+fn compile(py: Python<'_>, script: &Script, from: &Bound<'_, PyAny>) -> PyResult<Code> {
     let path = script.path();
     let file = PyString::new(py, &path.to_string_lossy());
-    folder_changed(py, path)?;
-    let source = &**script.source();
-    glue.function(py, "remember_source")?
-        .call1((&file, source))?;
-    let code = glue
-        .compile
-        .bind(py)
-        .call1((source, &file, "exec", 0, true))?;
+    let compile = Glue::get(py).compile.bind(py);
+    let code = compile.call1((from, &file, "exec", 0, true))?;
     Ok(Code {
+        imports_from_folder: imports_from_folder(py, &code, path)?,
+        #[cfg(not(Py_3_12))]
+        was_sampled: Arc::default(),
         path: path.to_owned(),
         file: file.unbind(),
         code: code.unbind(),

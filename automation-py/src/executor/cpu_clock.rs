@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ffi::thread_cpu_time;
+use crate::ffi::{ThreadClock, thread_cpu_time};
 
 /// Runs shorter than this are taken to have used the processor all the time: reading the clock is a call into
 /// the kernel, which would be a tenth of such a run.
@@ -11,13 +11,27 @@ const SHORT: Duration = Duration::from_micros(200);
 const FRESH: Duration = Duration::from_millis(1);
 
 /// The clock of one thread, read as seldom as that allows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CpuClock {
+    thread: ThreadClock,
     /// The last reading, and when it was taken.
     last: Option<(Instant, Duration)>,
 }
 
 impl CpuClock {
+    /// Creates the clock of the calling thread.
+    pub(super) fn of_this_thread() -> Self {
+        Self {
+            thread: ThreadClock::of_this_thread(),
+            last: None,
+        }
+    }
+
+    /// Returns the same clock for others to read.
+    pub(super) fn thread(&self) -> ThreadClock {
+        self.thread
+    }
+
     /// Forgets the last reading: the thread waits now.
     pub(super) fn pause(&mut self) {
         self.last = None;
@@ -56,7 +70,7 @@ mod tests {
 
     #[test]
     fn work_counts_and_waiting_does_not() {
-        let mut clock = CpuClock::default();
+        let mut clock = CpuClock::of_this_thread();
         let (begin, start) = (Instant::now(), clock.start());
         while begin.elapsed() < Duration::from_millis(20) {
             std::hint::spin_loop();

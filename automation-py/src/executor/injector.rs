@@ -9,11 +9,11 @@ use std::thread;
 use automation_core::executor::ExecutorError;
 use pyo3::prelude::*;
 
-use crate::ffi::{self, ThreadIdent};
+use crate::ffi::{self, Thread, blocking};
 use crate::module::RunInterrupted;
 use crate::run::Run;
 
-type Order = (Arc<Run>, ThreadIdent);
+type Order = (Arc<Run>, Thread);
 
 /// Hands orders to the thread. The thread ends when this is dropped.
 pub(super) struct Injector(Sender<Order>);
@@ -31,29 +31,37 @@ impl Injector {
     }
 
     /// Orders an interruption of a run, and of the threads that it started.
-    pub(super) fn interrupt(&self, run: &Arc<Run>, ident: ThreadIdent) {
+    pub(super) fn interrupt(&self, run: &Arc<Run>, worker: Thread) {
         // The thread ends after its orders only, so there is one to take this.
-        let _ = self.0.send((Arc::clone(run), ident));
+        let _ = self.0.send((Arc::clone(run), worker));
     }
 }
 
 fn inject(orders: &Receiver<Order>) {
     while let Ok(first) = orders.recv() {
         Python::attach(|py| {
-            let exception = py.get_type::<RunInterrupted>();
             // While the GIL was waited for, the same order may have come again.
             let mut done = HashSet::new();
-            for (run, ident) in std::iter::once(first).chain(orders.try_iter()) {
-                // A run ends with the GIL held, so here it either goes on in this very thread or is left alone.
-                if run.has_ended() || !done.insert(ident) {
-                    continue;
-                }
-                run.note_interruption();
-                ffi::raise_in_thread(ident, &exception);
-                for thread in run.threads() {
-                    ffi::raise_in_thread(thread, &exception);
+            for (run, worker) in std::iter::once(first).chain(orders.try_iter()) {
+                if done.insert(worker.ident) && !run.is_starting_thread() {
+                    raise(py, &run, worker);
                 }
             }
         });
+    }
+}
+
+/// Raises the interruption in a run's threads, and then wakes those that wait, so that they find it.
+fn raise(py: Python<'_>, run: &Run, worker: Thread) {
+    let exception = py.get_type::<RunInterrupted>();
+    run.note_interruption();
+    for thread in run.threads() {
+        ffi::raise_in_thread(thread.ident, &exception);
+    }
+    run.interrupt_threads();
+    // A run ends with the GIL held, so here it either goes on in this very thread or is left alone.
+    if !run.has_ended() {
+        ffi::raise_in_thread(worker.ident, &exception);
+        blocking::interrupt(worker.number);
     }
 }

@@ -3,10 +3,13 @@
 mod builder;
 mod code;
 mod cpu_clock;
+mod crash;
 mod injector;
 mod inspect;
 mod perform;
 mod pool;
+mod pulse;
+mod soundness;
 mod turns;
 mod watchdog;
 
@@ -15,29 +18,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use automation_core::Script;
 use automation_core::executor::{
     CancelToken, Ending, Executor, ExecutorCapabilities, ExecutorError, ExecutorHealth, Inspection,
     Invocation, Outcome,
 };
+use automation_core::{ExecutionId, Script};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 pub use self::builder::PythonExecutorBuilder;
+use self::crash::CrashFile;
+pub(crate) use self::perform::panicked;
 use self::pool::Pool;
+use self::pulse::Pulse;
 use crate::interpreter::Interpreter;
-use crate::run::{Answer, Run};
+use crate::run::{Answer, Place, Run};
 
 /// Runs scripts on the CPython of this process.
 ///
-/// Scripts that run at the same time see none of each other's `sys.argv`, streams, `os.environ` and `__main__`.
-/// They do share modules, the working directory and everything else that a process has one of.
+/// Scripts that run at the same time see none of each other's `sys.argv`, streams, `os.environ`, `__main__`, modules
+/// of their folder and configuration of `logging` and `warnings`. They do share all other modules: what one changes in
+/// them is put back when it ends, or [reported](PythonExecutorBuilder::contamination_checks).
 ///
 /// # Deadlines
-/// A script that executes Python code is interrupted within milliseconds. What waits in C code (a sleep, a
-/// socket, a lock) can't be interrupted from here: after the grace the run is answered with
+/// A script that executes Python code or waits (a sleep, a socket, a lock, a program that it started) is interrupted
+/// within milliseconds. C code that computes can't be: after the grace the run is answered with
 /// [`still_running`](Outcome::still_running), its thread is abandoned and replaced, and what it still writes is
 /// counted and dropped.
+///
+/// # Limits
+/// A script that asks for more memory than its limit gets a `MemoryError`, and its run fails with
+/// [`MemoryLimit`](automation_core::Reason::MemoryLimit), whatever it makes of that. Hooks in the interpreter's
+/// allocators see to it, which charge each block to its run; what C libraries allocate by themselves and what `mmap`
+/// maps escapes them. Modules that a run is the first to import are not charged to it.
+///
+/// Processor time is that of the run's threads and of its programs that have ended.
 ///
 /// # Examples
 /// ```
@@ -56,6 +71,11 @@ use crate::run::{Answer, Run};
 pub struct PythonExecutor {
     interpreter: Arc<Interpreter>,
     pool: Arc<Pool>,
+    /// How memory is counted, as health shows it.
+    accounting: String,
+    crash_file: Option<CrashFile>,
+    pulse: Arc<Pulse>,
+    traces: bool,
 }
 
 impl PythonExecutor {
@@ -100,7 +120,12 @@ impl Executor for PythonExecutor {
         if cancel.is_cancelled() {
             return Ok(Outcome::new(Ending::Cancelled));
         }
-        let (run, mut answer) = Run::new(invocation, &self.pool.late);
+        let (run, mut answer) = Run::new(
+            invocation,
+            &self.pool.late,
+            self.pool.settings.memory,
+            self.traces,
+        );
         self.pool.submit(&run)?;
         tokio::select! {
             biased;
@@ -113,7 +138,17 @@ impl Executor for PythonExecutor {
     }
 
     fn inspect(&self, script: &Script) -> Result<Inspection, ExecutorError> {
-        inspect::inspect(&self.pool, &self.interpreter, script)
+        inspect::inspect(&self.pool.codes, &self.interpreter, script)
+    }
+
+    fn crashed_runs(&self) -> Vec<ExecutionId> {
+        let Some(file) = &self.crash_file else {
+            return Vec::new();
+        };
+        file.take().unwrap_or_else(|error| {
+            tracing::error!(%error, "the crash file can't be read");
+            Vec::new()
+        })
     }
 
     async fn health(&self) -> ExecutorHealth {
@@ -122,11 +157,22 @@ impl Executor for PythonExecutor {
         health.details = self.interpreter.details();
         let late = json!(self.pool.late.get());
         health.details.insert("late_output_bytes".to_owned(), late);
+        health
+            .details
+            .insert("memory".to_owned(), json!(self.accounting));
+        if let Some(problem) = self.pool.soundness.problem() {
+            health.details.insert("problem".to_owned(), json!(problem));
+        }
+        let place = json!(Place::described());
+        health.details.insert("working_directory".to_owned(), place);
+        health
+            .details
+            .insert("gil_held".to_owned(), self.pulse.held(&self.pool));
         let state = self.pool.lock();
         health.available = !state.closed && self.pool.check_available(&state).is_ok();
         health.workers = state.workers.len();
         health.busy = state.busy();
-        health.quarantined_threads = state.quarantined;
+        health.quarantined_threads = state.quarantined.len();
         health
     }
 

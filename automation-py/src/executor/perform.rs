@@ -1,22 +1,23 @@
 //! The life of one run on its worker thread: module, code, exit, traces. Knows nothing of queues and deadlines;
 //! that something cut the run short is read from the run itself.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use automation_core::executor::{Ending, ExecutorError, Failure, Outcome};
 use automation_core::script::Entry;
-use automation_core::{Problem, Reason};
+use automation_core::{Concern, Problem, Reason};
 use pyo3::exceptions::{PyNameError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFloat, PyFunction, PyInt, PyModule, PyString, PyType};
 use serde_json::Value;
 
-use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
-use crate::ffi::{self, FreshContext};
+use super::pool::Pool;
+use crate::ffi::{self, FreshContext, Thread};
 use crate::module::RunInterrupted;
-use crate::run::{self, Context, Glue, Reply, Run, Slot};
+use crate::run::{self, Context, Glue, Reply, Run, Slot, end_state, leave_process, settle};
 use crate::{convert, run::is_forked};
 
 /// How a script ended by itself.
@@ -50,67 +51,127 @@ impl Verdict {
 /// Runs a run. Returns the right to answer with the answer; `None` when the run was abandoned meanwhile.
 pub(super) fn perform(
     py: Python<'_>,
-    codes: &CodeCache,
+    pool: &Pool,
     run: &Arc<Run>,
     clock: &mut CpuClock,
 ) -> Option<(Reply, Outcome)> {
+    let start = clock.start();
+    run.account().begin(clock.thread(), start);
     if !run.start() {
         return Some((run.claim()?, run.outcome(Ending::Cancelled)));
     }
-    let start = clock.start();
+    run.purity.enter();
     let bound = run::Bound::to(Arc::clone(run));
-    let verdict = execute(py, codes, run);
+    let verdict = execute(py, pool, run);
     if is_forked() {
         ffi::exit_child(verdict.exit_code.unwrap_or(1));
     }
+    if run.is_cut() {
+        run.wait_for_threads(py);
+    }
     let cut = run.end();
+    // First, or it would keep the other from being met.
+    run::stop_tracing(py);
     run.meet_interruption(py);
+    run::emit(py, run, run.close_descriptors());
     if cut.is_some() {
+        py.detach(|| run::end_children(run, Thread::this()));
         // The first time it may have been cut short itself.
         stop_tracing(py, Glue::get(py));
+        let forget = Glue::get(py).function(py, "forget_event_loop");
+        let _ = forget.and_then(|forget| ffi::call0(&forget));
     }
+    end_state(py, run);
+    let concern = settle(py, run);
     drop(bound);
+    leave_process(py, run);
     // What threads that go on made since.
     run.release_objects(py);
+    if is_forked() {
+        ffi::exit_child(verdict.exit_code.unwrap_or(1));
+    }
+    let refused = run.account().was_refused();
+    if refused {
+        pool.soundness.recover(py);
+    }
     let reply = run.claim()?;
-    let ending = cut.map_or(verdict.ending, |cut| run.cut_ending(cut));
-    let mut outcome = run.outcome(ending);
-    outcome.output.interrupted = cut.is_some();
-    if cut.is_none() {
+    let mut outcome = match cut {
+        Some(cut) => run.outcome(run.cut_ending(cut)),
+        None => match refused_memory(run) {
+            Some(outcome) => outcome,
+            None => run.outcome(verdict.ending),
+        },
+    };
+    outcome.output.interrupted = cut.is_some() || refused;
+    outcome.concern = concern.or_else(|| self::concern(run));
+    if !outcome.output.interrupted {
         outcome.exit_code = verdict.exit_code;
         outcome.output.returned = verdict.returned;
     }
-    let cpu = clock.stop(start, outcome.duration);
-    outcome.usage.cpu_us = u64::try_from(cpu.as_micros()).ok();
+    outcome.usage = run.account().usage(clock.stop(start, outcome.duration));
     Some((reply, outcome))
 }
 
+/// Returns the outcome of a run that was refused memory, whatever surfaced in the script. `None` when it was not.
+pub(super) fn refused_memory(run: &Run) -> Option<Outcome> {
+    run.account().was_refused().then(|| {
+        let mut outcome = run.outcome(Ending::Failed(run.account().memory_failure()));
+        outcome.concern = concern(run);
+        outcome
+    })
+}
+
+/// Returns why the script should not run in this process again: before Python 3.13 the interpreter does not survive
+/// every refusal of memory.
+pub(super) fn concern(run: &Run) -> Option<Concern> {
+    (!cfg!(Py_3_13) && run.account().was_refused()).then_some(Concern::MemoryLimit)
+}
+
 /// Executes the script and cleans up after it. Whatever is cut short in here still counts as the script.
-fn execute(py: Python<'_>, codes: &CodeCache, run: &Arc<Run>) -> Verdict {
+fn execute(py: Python<'_>, pool: &Pool, run: &Arc<Run>) -> Verdict {
     let context = FreshContext::enter(py);
     let result = match &context {
-        Ok(_) => run_script(py, codes, run),
-        Err(error) => Err(error.clone_ref(py)),
+        Ok(_) => catch_unwind(AssertUnwindSafe(|| run_script(py, &pool.codes, run))),
+        Err(error) => Ok(Err(error.clone_ref(py))),
     };
-    let verdict = match result {
-        Ok(returned) => completed(returned),
-        Err(error) => judge(py, run, error),
+    run::stop_tracing(py);
+    run.account().allow_ending();
+    let verdict = match (run.exit(), result) {
+        (Some(_), Ok(_)) => None,
+        (None, Ok(Ok(returned))) => Some(completed(returned)),
+        (None, Ok(Err(error))) => Some(judge(py, run, error)),
+        // What refused memory did to our own code on the script's thread is part of the refusal.
+        (_, Err(_)) if run.account().was_refused() => Some(Verdict::exited(1)),
+        (_, Err(panic)) => resume_unwind(panic),
     };
+    let _charged = run.account().charge();
     clean_up(py, run);
-    verdict
+    // Another thread of the run, or what was cleaned up, may have ended it meanwhile.
+    match (run.exit(), verdict) {
+        (None, Some(verdict)) => verdict,
+        (code, _) => Verdict::exited(code.unwrap_or(1)),
+    }
 }
 
 /// Executes the module, and calls its `run` where it is entered that way.
 fn run_script<'py>(
     py: Python<'py>,
-    codes: &CodeCache,
+    codes: &super::code::CodeCache,
     run: &Run,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let script = &run.invocation.script;
     let code = codes.get(py, script)?;
     let builtins = Glue::get(py).builtins.bind(py);
+    #[cfg(not(Py_3_12))]
+    run.purity.begin_sample(py, &code.was_sampled);
+    if code.imports_from_folder {
+        run.folder.set_used();
+    }
     let namespace = run.create_module(py, code.file.bind(py), builtins)?;
-    ffi::eval(code.code.bind(py), &namespace)?;
+    {
+        let _charged = run.account().charge();
+        ffi::eval(code.code.bind(py), &namespace)?;
+    }
     match script.metadata().entry {
         Entry::Plain => Ok(None),
         Entry::Run => call_run(py, run, &namespace).map(Some),
@@ -126,11 +187,9 @@ fn call_run<'py>(
         PyNameError::new_err("the script has entry = \"run\" and defines no function run")
     })?;
     let parameters = convert::object_to_python(py, &run.invocation.parameters)?;
-    ffi::call(
-        &function,
-        &(Context::shared(py)?,).into_pyobject(py)?,
-        Some(&parameters),
-    )
+    let arguments = (Context::shared(py)?,).into_pyobject(py)?;
+    let _charged = run.account().charge();
+    ffi::call(&function, &arguments, Some(&parameters))
 }
 
 fn completed(returned: Option<Bound<'_, PyAny>>) -> Verdict {
@@ -163,11 +222,15 @@ fn judge(py: Python<'_>, run: &Run, error: PyErr) -> Verdict {
     let report = Glue::get(py).report.bind(py);
     let show = || {
         let arguments = (&error, &path, &**script.source()).into_pyobject(py)?;
+        let _charged = run.account().charge();
         ffi::call(report, &arguments, None)
     };
     // A deadline may strike while the traceback is written: once more then, since it says where the script was.
     let sentence = match show() {
-        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => show(),
+        Err(interrupted) if interrupted.is_instance_of::<RunInterrupted>(py) => {
+            run::stop_tracing(py);
+            show()
+        }
         other => other,
     };
     let message = sentence
@@ -202,10 +265,10 @@ fn exit_code(py: Python<'_>, error: &PyErr) -> i32 {
 /// Ends what the script left: threads that are no daemons, exit functions, buffers of its own, its namespace. Errors have nobody to go to.
 fn clean_up(py: Python<'_>, run: &Run) {
     let glue = Glue::get(py);
-    if !run.threads().is_empty() {
+    if !run.threads().is_empty() && run.exit().is_none() {
         let _ = ffi::call0(glue.join_threads.bind(py));
     }
-    if run.objects.lock().exit_functions.is_some() {
+    if run.exit().is_none() && run.objects.lock().exit_functions.is_some() {
         let _ = ffi::call0(glue.call_exit_functions.bind(py));
     }
     for slot in [Slot::Stdout, Slot::Stderr] {
@@ -221,6 +284,7 @@ fn clean_up(py: Python<'_>, run: &Run) {
     {
         empty(&module.dict());
     }
+    run::leave_folder(py, run, empty);
     run.release_objects(py);
 }
 
@@ -311,7 +375,7 @@ fn stop_tracing(py: Python<'_>, glue: &Glue) {
 }
 
 /// Returns the error of a run during which we panicked.
-pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> ExecutorError {
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> ExecutorError {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use automation_core::Concern;
 use automation_core::executor::{ExecutorError, RunEvent, RunQueue};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use pyo3::prelude::*;
@@ -13,11 +14,12 @@ use tokio::sync::Notify;
 
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
-use super::perform::{panicked, perform};
+use super::perform::{panicked, perform, refused_memory};
+use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
-use crate::ffi::{self, ThreadIdent};
+use crate::ffi::{self, Thread, ThreadClock, blocking};
 use crate::interpreter::STACK_BYTES;
-use crate::run::{Answer, Cut, Glue, LateBytes, Reply, Run};
+use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is_forked};
 
 /// Answers that are held back, at most, while more runs wait than answers are held: waking who waits costs more
 /// than a short script, and waking once for many costs little more. The watchdog sends them when a long script
@@ -37,6 +39,11 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     /// Threads whose script could not be stopped that are replaced.
     pub(super) abandoned_max: usize,
+    pub(super) memory: MemoryMode,
+    /// Whether changes for the whole process are looked for.
+    pub(super) contamination_checks: bool,
+    /// Whether a script that catches every interruption is ended by tracing; by default where Python is ours.
+    pub(super) traces: Option<bool>,
 }
 
 /// The queue and the workers. Its lock is never held while waiting for the GIL.
@@ -44,8 +51,10 @@ pub(super) struct Pool {
     pub(super) settings: Settings,
     state: Mutex<State>,
     pub(super) watchdog: Condvar,
-    pub(super) codes: CodeCache,
+    pub(super) codes: Arc<CodeCache>,
     pub(super) late: LateBytes,
+    pub(super) soundness: Soundness,
+    place: Place,
     held: Mutex<Vec<(Reply, Answer)>>,
     closed: AtomicBool,
     drained: Notify,
@@ -53,13 +62,15 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Creates a pool and starts its workers.
-    pub(super) fn start(settings: Settings) -> Result<Arc<Self>, ExecutorError> {
+    pub(super) fn start(settings: Settings, hosted: bool) -> Result<Arc<Self>, ExecutorError> {
         let pool = Arc::new(Self {
             settings,
             state: Mutex::new(State::new()),
             watchdog: Condvar::new(),
-            codes: CodeCache::default(),
+            codes: Arc::default(),
             late: LateBytes::default(),
+            soundness: Soundness::new(hosted),
+            place: Place::of_process(),
             held: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),
@@ -94,7 +105,7 @@ impl Pool {
     pub(super) fn help(self: &Arc<Self>, state: &mut State, help: Help) {
         let Help::Missing(errand) = help else { return };
         let allowed = state.workers.len() < self.settings.workers
-            && state.quarantined <= self.settings.abandoned_max;
+            && state.quarantined.len() <= self.settings.abandoned_max;
         if allowed && let Err(error) = self.spawn(state, errand) {
             tracing::error!(%error, "a worker can't be started");
         }
@@ -117,10 +128,11 @@ impl Pool {
 
     /// Says whether runs are taken.
     pub(super) fn check_available(&self, state: &State) -> Result<(), ExecutorError> {
-        if state.quarantined <= self.settings.abandoned_max && !state.workers.is_empty() {
+        self.soundness.check()?;
+        if state.quarantined.len() <= self.settings.abandoned_max && !state.workers.is_empty() {
             return Ok(());
         }
-        Err(unavailable(state.quarantined))
+        Err(unavailable(state.quarantined.len()))
     }
 
     /// Asks a run to end: takes it out of the queue, or lets the watchdog cut it short.
@@ -142,7 +154,7 @@ impl Pool {
         let Some(reply) = run.claim() else { return };
         worker.abandoned.store(true, Ordering::Release);
         state.workers.retain(|other| !Arc::ptr_eq(other, worker));
-        state.quarantined += 1;
+        state.quarantined.push(Arc::clone(worker));
         if state.drainer == Some(worker.id) {
             state.drainer = None;
         }
@@ -152,10 +164,12 @@ impl Pool {
         } else {
             RunQueue::new()
         };
-        let quarantined = state.quarantined;
+        let quarantined = state.quarantined.len();
         drop(state);
         let mut outcome = run.outcome(run.abandoned_ending(cut));
+        outcome.usage = run.account().usage_so_far();
         outcome.still_running = true;
+        outcome.concern = Some(Concern::Abandoned);
         outcome.output.interrupted = true;
         let script = run.invocation.script.name();
         tracing::warn!(
@@ -209,19 +223,37 @@ impl Pool {
         state.queue.len() + state.busy()
     }
 
+    /// Returns for how long the oldest run has run.
+    pub(super) fn oldest_run(&self) -> Option<Duration> {
+        let state = self.lock();
+        let age = |worker: &Arc<Worker>| {
+            let (run, _) = worker.current.lock().clone()?;
+            run.started_at().map(|at| at.elapsed())
+        };
+        let workers = state.workers.iter().chain(&state.quarantined);
+        workers.filter_map(age).max()
+    }
+
+    /// Returns whether it is closed and its last thread has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().is_over()
+    }
+
     /// A worker thread's life.
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
+        self.place.enter();
         Python::attach(|py| {
-            let ident = ffi::thread_ident();
-            let _ = worker.clock.set(ffi::ThreadClock::of_this_thread());
+            let thread = Thread::this();
+            blocking::unblock();
+            let _ = worker.clock.set(ThreadClock::of_this_thread());
             if let Err(error) = Glue::get(py)
                 .function(py, "adopt_worker")
                 .and_then(|adopt| adopt.call0())
             {
                 tracing::error!(%error, "threads that scripts start are daemons");
             }
-            let mut clock = CpuClock::default();
-            while let Some(run) = self.next(py, worker, ident, &mut clock) {
+            let mut clock = CpuClock::of_this_thread();
+            while let Some(run) = self.next(py, worker, thread, &mut clock) {
                 self.run(py, worker, &run, &mut clock);
                 if worker.abandoned.load(Ordering::Acquire) {
                     py.detach(|| run.invocation.host.emit(RunEvent::LateEnd));
@@ -234,7 +266,15 @@ impl Pool {
 
     /// Runs a run and answers for it, whatever happens.
     fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
-        let result = catch_unwind(AssertUnwindSafe(|| perform(py, &self.codes, run, clock)));
+        if self.settings.contamination_checks {
+            run.purity.check();
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| perform(py, self, run, clock)));
+        if is_forked() {
+            // A copy of the process that a panic has brought here.
+            ffi::exit_child(1);
+        }
+        self.place.restore(run);
         *worker.current.lock() = None;
         let answered = match result {
             Ok(answered) => answered.map(|(reply, outcome)| (reply, Ok(outcome))),
@@ -243,7 +283,9 @@ impl Pool {
                 run.meet_interruption(py);
                 let error = panicked(&*panic);
                 tracing::error!(%error, script = run.invocation.script.name(), "a run panicked");
-                run.claim().map(|reply| (reply, Err(error)))
+                // Our own code met the refusal in what it shares with the script.
+                let answer = refused_memory(run).ok_or(error);
+                run.claim().map(|reply| (reply, answer))
             }
         };
         self.held.lock().extend(answered);
@@ -270,24 +312,24 @@ impl Pool {
         &self,
         py: Python<'_>,
         worker: &Arc<Worker>,
-        ident: ThreadIdent,
+        thread: Thread,
         clock: &mut CpuClock,
     ) -> Option<Arc<Run>> {
         let (taken, waiting) = {
             let mut state = self.lock();
-            (state.take(worker, ident), state.queue.len())
+            (state.take(worker, thread), state.queue.len())
         };
         self.send_held(if taken.is_some() { waiting } else { 0 });
         taken.or_else(|| {
             clock.pause();
-            py.detach(|| self.wait(worker, ident))
+            py.detach(|| self.wait(worker, thread))
         })
     }
 
-    fn wait(&self, worker: &Arc<Worker>, ident: ThreadIdent) -> Option<Arc<Run>> {
+    fn wait(&self, worker: &Arc<Worker>, thread: Thread) -> Option<Arc<Run>> {
         let mut state = self.lock();
         loop {
-            if let Some(run) = state.take(worker, ident) {
+            if let Some(run) = state.take(worker, thread) {
                 return Some(run);
             }
             if state.closed || worker.abandoned.load(Ordering::Acquire) {
@@ -306,7 +348,9 @@ impl Pool {
     fn retire(self: &Arc<Self>, worker: &Arc<Worker>) {
         let mut state = self.lock();
         if worker.abandoned.load(Ordering::Acquire) {
-            state.quarantined -= 1;
+            state
+                .quarantined
+                .retain(|other| !Arc::ptr_eq(other, worker));
             self.keep_one(&mut state);
         } else {
             state.workers.retain(|other| !Arc::ptr_eq(other, worker));

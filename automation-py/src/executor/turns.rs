@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use automation_core::executor::RunQueue;
 use parking_lot::{Condvar, Mutex};
 
-use crate::ffi::{ThreadClock, ThreadIdent};
+use crate::ffi::{Thread, ThreadClock};
 use crate::run::Run;
 
 /// Time for which the queue may stand still before another worker takes over.
@@ -49,7 +49,7 @@ pub(super) struct Worker {
     pub(super) id: usize,
     pub(super) wake: Condvar,
     /// What it runs, and which thread it is to Python.
-    pub(super) current: Mutex<Option<(Arc<Run>, ThreadIdent)>>,
+    pub(super) current: Mutex<Option<(Arc<Run>, Thread)>>,
     pub(super) abandoned: AtomicBool,
     /// Why it was woken or started, until it looks at the queue.
     errand: Mutex<Option<Errand>>,
@@ -81,7 +81,8 @@ pub(super) struct State {
     /// Workers that were woken or started and have not looked at the queue yet.
     sent: usize,
     last_taken: Instant,
-    pub(super) quarantined: usize,
+    /// Workers whose script could not be stopped.
+    pub(super) quarantined: Vec<Arc<Worker>>,
     pub(super) closed: bool,
     /// Whether the watchdog waits without a tick.
     pub(super) watchdog_asleep: bool,
@@ -98,7 +99,7 @@ impl State {
             taken: 0,
             sent: 0,
             last_taken: Instant::now(),
-            quarantined: 0,
+            quarantined: Vec::new(),
             closed: false,
             watchdog_asleep: false,
             next_id: 0,
@@ -132,6 +133,11 @@ impl State {
         }
     }
 
+    /// Returns whether it is closed and the last thread has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed && self.workers.is_empty() && self.quarantined.is_empty()
+    }
+
     /// Returns how many workers run something.
     pub(super) fn busy(&self) -> usize {
         let busy = |worker: &&Arc<Worker>| worker.current.lock().is_some();
@@ -139,7 +145,7 @@ impl State {
     }
 
     /// Takes the next run, if it is the worker's turn. An abandoned worker never has one.
-    pub(super) fn take(&mut self, worker: &Worker, ident: ThreadIdent) -> Option<Arc<Run>> {
+    pub(super) fn take(&mut self, worker: &Worker, thread: Thread) -> Option<Arc<Run>> {
         let errand = worker.errand.lock().take();
         self.sent -= usize::from(errand.is_some());
         if worker.abandoned.load(Ordering::Acquire) {
@@ -163,7 +169,7 @@ impl State {
             }
             return None;
         };
-        *worker.current.lock() = Some((Arc::clone(&run), ident));
+        *worker.current.lock() = Some((Arc::clone(&run), thread));
         self.drainer = Some(worker.id);
         self.taken += 1;
         self.last_taken = now;

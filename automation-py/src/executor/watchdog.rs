@@ -6,16 +6,21 @@ use std::time::{Duration, Instant};
 
 use super::injector::Injector;
 use super::pool::Pool;
+use super::pulse::{Pulse, SUSPECT};
 use super::turns::{State, Worker};
-use crate::ffi::ThreadIdent;
-use crate::run::{Cut, Run};
+use crate::ffi::{Thread, blocking};
+use crate::run::{CpuLook, Cut, Run, kill_trees};
 
 /// How often it looks while runs come and go.
 const TICK: Duration = Duration::from_millis(1);
 /// Time without a new run after which it sleeps until the next deadline.
 const QUIET: Duration = Duration::from_millis(100);
-/// Time from one interruption of a script to the next: one that catches the first meets another.
-const REPEAT: Duration = Duration::from_millis(50);
+/// Time that a script has to clean up after its first interruption.
+const CLEAN_UP: Duration = Duration::from_millis(48);
+/// Time from one interruption to the next from then on.
+const REPEAT: Duration = Duration::from_millis(10);
+/// Time from one look for waits and children to the next: what begins to wait right after a look meets the next.
+const WAKE: Duration = Duration::from_millis(4);
 /// The same once its thread is abandoned.
 const REPEAT_ABANDONED: Duration = Duration::from_secs(1);
 /// Interruptions after which a script is left alone.
@@ -28,10 +33,12 @@ const SATURATED: f64 = 0.75;
 struct CutRun {
     run: Arc<Run>,
     worker: Arc<Worker>,
-    ident: ThreadIdent,
+    thread: Thread,
     cut: Cut,
     since: Instant,
+    /// When to interrupt it next, and when to end what it waits for.
     next: Instant,
+    next_wake: Instant,
     interruptions: u32,
     abandoned: bool,
 }
@@ -40,7 +47,8 @@ struct CutRun {
 pub(super) struct Watchdog {
     pool: Arc<Pool>,
     injector: Injector,
-    running: Vec<(Arc<Worker>, Arc<Run>, ThreadIdent)>,
+    pulse: Arc<Pulse>,
+    running: Vec<(Arc<Worker>, Arc<Run>, Thread)>,
     cuts: Vec<CutRun>,
     taken: u64,
     /// The workers' processor time at the last look, while runs wait.
@@ -49,10 +57,11 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn new(pool: Arc<Pool>, injector: Injector) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, injector: Injector, pulse: Arc<Pulse>) -> Self {
         Self {
             pool,
             injector,
+            pulse,
             running: Vec::new(),
             cuts: Vec::new(),
             taken: 0,
@@ -65,7 +74,7 @@ impl Watchdog {
     pub(super) fn watch(mut self) {
         let pool = Arc::clone(&self.pool);
         let mut state = pool.lock();
-        while !(state.closed && state.workers.is_empty() && state.quarantined == 0) {
+        while !state.is_over() {
             let now = Instant::now();
             if state.taken != self.taken || !state.queue.is_empty() {
                 self.last_change = now;
@@ -75,16 +84,19 @@ impl Watchdog {
             pool.help(&mut state, help);
             self.taken = state.taken;
             for worker in &state.workers {
-                if let Some((run, ident)) = &*worker.current.lock() {
+                if let Some((run, thread)) = &*worker.current.lock() {
                     self.running
-                        .push((Arc::clone(worker), Arc::clone(run), *ident));
+                        .push((Arc::clone(worker), Arc::clone(run), *thread));
                 }
             }
             drop(state);
             pool.send_held(0);
             let next = self.look_after_runs(now);
             state = pool.lock();
-            state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET;
+            // A run that came during the look was announced to nobody.
+            state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET
+                && state.queue.is_empty()
+                && state.taken == self.taken;
             let tick = (!state.watchdog_asleep).then(|| now + TICK);
             match tick.into_iter().chain(next).min() {
                 Some(at) => drop(pool.watchdog.wait_until(&mut state, at)),
@@ -92,6 +104,7 @@ impl Watchdog {
             }
             state.watchdog_asleep = false;
         }
+        self.pulse.wake();
     }
 
     /// Returns whether the scripts that run have computed all the time since the last look; looks only while runs
@@ -112,25 +125,46 @@ impl Watchdog {
     fn look_after_runs(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         let mut wake_at = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        for (worker, run, ident) in self.running.drain(..) {
+        for (worker, run, thread) in self.running.drain(..) {
             let deadline = run.deadline();
             let cut = if run.cancel_requested() {
                 Cut::Cancelled
             } else if deadline.is_some_and(|deadline| deadline <= now) {
                 Cut::TimedOut
+            } else if run.account().is_overrun() {
+                Cut::MemoryLimit
             } else {
+                if let Some(look) = run.account().next_memory_look() {
+                    wake_at(now + look);
+                }
                 // A run that has not begun yet begins at once.
                 wake_at(deadline.unwrap_or(now + TICK));
-                continue;
+                match run.started_at().map(|at| at + SUSPECT) {
+                    Some(at) if at <= now => self.pulse.wake(),
+                    Some(at) => wake_at(at),
+                    None => {}
+                }
+                match run.look_at_cpu(now) {
+                    CpuLook::Over => Cut::CpuLimit,
+                    CpuLook::Again(at) => {
+                        wake_at(at);
+                        continue;
+                    }
+                    CpuLook::NoLimit => continue,
+                }
             };
             if run.cut(cut) {
+                self.pulse.wake();
+                // Modules that were loaded since the last look wait in calls of their own.
+                blocking::refresh();
                 self.cuts.push(CutRun {
                     run,
                     worker,
-                    ident,
+                    thread,
                     cut,
                     since: now,
                     next: now,
+                    next_wake: now,
                     interruptions: 0,
                     abandoned: false,
                 });
@@ -147,30 +181,67 @@ impl Watchdog {
 impl CutRun {
     /// Whether nothing is left to do. A grace may be longer than all the interruptions take.
     fn is_over(&self) -> bool {
-        self.run.has_ended() || (self.abandoned && self.interruptions >= REPEATS_MAX)
+        let ended = self.run.has_ended() && self.run.threads().is_empty();
+        ended || (self.abandoned && self.interruptions >= REPEATS_MAX)
     }
 
-    /// Interrupts the run again, and gives its thread up when the grace is over. Returns when to act again.
+    /// Interrupts the run again, ends what it waits for, and gives its thread up when the grace is over. Returns when
+    /// to act again.
     fn act(&mut self, now: Instant, pool: &Arc<Pool>, injector: &Injector) -> Instant {
+        if now >= self.next_wake {
+            self.wake();
+            self.next_wake = now
+                + if self.abandoned {
+                    REPEAT_ABANDONED
+                } else {
+                    WAKE
+                };
+        }
         if now >= self.next {
-            injector.interrupt(&self.run, self.ident);
+            injector.interrupt(&self.run, self.thread);
             self.interruptions += 1;
-            let repeat = if self.abandoned {
-                REPEAT_ABANDONED
-            } else {
-                REPEAT
-            };
-            self.next = now + repeat;
+            self.next = now + self.pause();
         }
         let end = self.since + pool.settings.grace;
-        if !self.abandoned && now >= end {
+        let next = self.next.min(self.next_wake);
+        if self.abandoned {
+            return next;
+        }
+        if now >= end {
             self.abandoned = true;
             pool.abandon(&self.worker, &self.run, self.cut);
         }
-        if self.abandoned {
-            self.next
-        } else {
-            self.next.min(end)
+        next.min(end.max(now + TICK))
+    }
+
+    fn pause(&self) -> Duration {
+        match self.interruptions {
+            _ if self.abandoned => REPEAT_ABANDONED,
+            1 => CLEAN_UP,
+            _ => REPEAT,
+        }
+    }
+
+    /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
+    /// it. Before the first interruption, after which the script may kill a program itself and leave what that started.
+    fn wake(&self) {
+        let of_threads = self.run.threads().into_iter();
+        kill_trees(
+            &of_threads
+                .flat_map(|thread| self.run.children(thread))
+                .collect::<Vec<_>>(),
+        );
+        let children = self.run.children(self.thread);
+        // Looked at after them: otherwise they may be the next run's.
+        if !self.run.has_ended() {
+            kill_trees(&children);
+        }
+        // The injector wakes them first, once the interruption is there to be found.
+        if self.interruptions > 0 {
+            self.run.interrupt_threads();
+            if !self.run.has_ended() {
+                blocking::interrupt(self.thread.number);
+            }
         }
     }
 }

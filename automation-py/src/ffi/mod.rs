@@ -2,15 +2,42 @@
 
 #![expect(unsafe_code, reason = "the one folder for calls without a safe form")]
 
+mod allocators;
+mod arenas;
+pub(crate) mod audit;
+pub(crate) mod blocking;
+pub(crate) mod crash;
+mod import;
+pub(crate) mod mask;
+#[cfg(not(Py_3_12))]
+mod pairs;
+pub(crate) mod place;
+pub(crate) mod stack;
+mod tally;
+mod thread_clock;
+pub(crate) mod tracing;
+#[cfg(Py_3_12)]
+mod watch;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
+
+pub(crate) use self::allocators::install as install_allocators;
+pub(crate) use self::import::{
+    ImportHooks, import_function, importing, is_importing, outside_imports,
+};
+#[cfg(not(Py_3_12))]
+pub(crate) use self::pairs::{Pairs, class_dict};
+pub(crate) use self::tally::{Charging, Memory, charge_nobody};
+pub(crate) use self::thread_clock::{ThreadClock, thread_cpu_time};
+#[cfg(Py_3_12)]
+pub(crate) use self::watch::{WatchHooks, class_dict, install_watch_hooks, watch};
 
 /// Identifies a thread for [`raise_in_thread`]; unique among living threads only.
 pub(crate) type ThreadIdent = std::ffi::c_ulong;
@@ -160,6 +187,13 @@ pub(crate) fn call<'py>(
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
+/// Returns the global names of the Python code that executes on this thread, if any does.
+pub(crate) fn globals(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
+    // SAFETY: attached, as the token shows; the answer is borrowed from the frame, or null without one.
+    let globals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetGlobals()) };
+    globals?.cast_into().ok()
+}
+
 /// Calls what takes no arguments as [`call`] does.
 pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     call(callable, &PyTuple::empty(callable.py()), None)
@@ -169,6 +203,23 @@ pub(crate) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 pub(crate) fn thread_ident() -> ThreadIdent {
     // SAFETY: may be called on any thread.
     unsafe { ffi::PyThread_get_thread_ident() }
+}
+
+/// A thread as Python and as the kernel know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thread {
+    pub(crate) ident: ThreadIdent,
+    pub(crate) number: i32,
+}
+
+impl Thread {
+    /// Returns the calling thread.
+    pub(crate) fn this() -> Self {
+        Self {
+            ident: thread_ident(),
+            number: blocking::thread_number(),
+        }
+    }
 }
 
 /// Makes a thread raise `exception` as soon as it executes Python code. Replaces one that waits to be raised.
@@ -209,45 +260,23 @@ impl Drop for FreshContext<'_> {
     }
 }
 
-/// Returns the processor time that the calling thread has used.
-pub(crate) fn thread_cpu_time() -> Duration {
-    clock_time(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
-}
-
-/// The processor clock of a thread, which other threads may read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ThreadClock(Option<libc::clockid_t>);
-
-impl ThreadClock {
-    /// Returns the clock of the calling thread.
-    pub(crate) fn of_this_thread() -> Self {
-        #[cfg(target_os = "linux")]
-        {
-            let mut clock = 0;
-            // SAFETY: the calling thread lives, and `clock` is a valid place to write to.
-            let failed =
-                unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
-            Self((failed == 0).then_some(clock))
+/// Gives memory that was freed back to the system, as far as the C library can. Where it is nobody else's to tune,
+/// that includes what it keeps for the calling thread, up to 64 MiB otherwise.
+pub(crate) fn trim_heap(tuned_by_us: bool) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: may be called at any time; the block is freed once.
+    unsafe {
+        if tuned_by_us {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 0);
+            // Freeing a block of this size makes it look.
+            libc::free(libc::malloc(96 * 1024));
+            // What it would come to by itself.
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
         }
-        #[cfg(not(target_os = "linux"))]
-        Self(None)
-    }
-
-    /// Returns the time; `None` where there is no such clock, or when its thread has ended.
-    pub(crate) fn read(self) -> Option<Duration> {
-        clock_time(self.0?)
-    }
-}
-
-fn clock_time(clock: libc::clockid_t) -> Option<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
+        libc::malloc_trim(0);
     };
-    // SAFETY: `time` is a valid place to write to; an unknown clock is answered with an error.
-    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    (failed == 0).then(|| Duration::new(seconds, nanos as u32))
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let _ = tuned_by_us;
 }
 
 /// Ends the process at once, without any clean-up: the only way out of a forked child.

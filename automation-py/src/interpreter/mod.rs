@@ -16,8 +16,9 @@ use serde_json::{Map, Value, json};
 use self::probe::probe;
 use crate::{ffi, run};
 
-/// Stack of each thread that executes Python: 3.13.0 overflows 1 MiB on deep recursion in C.
-pub(crate) const STACK_BYTES: usize = 16 * 1024 * 1024;
+/// Stack of each thread that executes Python: as deep as the recursion that scripts may ask for. Memory is used as
+/// far as a stack has grown.
+pub(crate) const STACK_BYTES: usize = 32 * 1024 * 1024;
 /// Minor versions that the suite is run with.
 const TESTED_MINORS: std::ops::RangeInclusive<u8> = 9..=13;
 
@@ -33,7 +34,10 @@ pub(crate) struct Interpreter {
     executable: PathBuf,
     prefix: String,
     library: Option<PathBuf>,
-    hosted: bool,
+    /// Whether a host had started it.
+    pub(crate) hosted: bool,
+    /// Why waits of scripts can not be ended, if so.
+    uninterruptible: Option<&'static str>,
     warning: Option<String>,
 }
 
@@ -84,6 +88,11 @@ impl Interpreter {
         format!("Python {}", self.version)
     }
 
+    /// Returns whether it ran already when it was found.
+    pub(crate) const fn is_hosted(&self) -> bool {
+        self.hosted
+    }
+
     /// Returns the interpreter's program.
     pub(crate) fn executable(&self) -> &Path {
         &self.executable
@@ -102,6 +111,11 @@ impl Interpreter {
             json!(library.map(|path| path.display().to_string())),
         );
         add("hosted", json!(self.hosted));
+        let waits = self.uninterruptible.map_or_else(
+            || "interruptible".to_owned(),
+            |why| format!("not interruptible: {why}"),
+        );
+        add("waits", json!(waits));
         if let Some(warning) = &self.warning {
             add("warning", json!(warning));
         }
@@ -146,7 +160,7 @@ fn embed(python: Option<&Path>) -> Result<Interpreter, ExecutorError> {
 }
 
 /// Returns the interpreter that this crate was built with if it is here, else whatever `python3` is.
-fn default_python() -> PathBuf {
+pub(crate) fn default_python() -> PathBuf {
     option_env!("AUTOMATION_BUILD_PYTHON")
         .map(PathBuf::from)
         .filter(|path| path.exists())
@@ -174,6 +188,7 @@ fn check_library(version: &str, python: &Path, library: &str) -> Result<(), Exec
 fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
     let facts = || -> PyResult<Interpreter> {
         run::install(py, hosted)?;
+        let waits = run::install_waits(py)?;
         let sys = py.import("sys")?;
         let (major, minor, micro): (u8, u8, u8) = sys
             .getattr("version_info")?
@@ -188,6 +203,10 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
                 TESTED_MINORS.end()
             ));
         }
+        if !run::hears_effects() {
+            let text = "effects of scripts are neither recorded nor denied: an audit hook of this program objects";
+            warnings.push(text.to_owned());
+        }
         if run::is_package_foreign(py)? {
             let text =
                 "scripts have no automation.ctx: another package automation was imported before";
@@ -201,6 +220,7 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
             prefix: sys.getattr("prefix")?.extract()?,
             library: ffi::library_path(),
             hosted,
+            uninterruptible: waits.err(),
             warning,
         })
     };

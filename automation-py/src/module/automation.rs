@@ -17,7 +17,7 @@ use super::door::{Door, Settings};
 use super::execution::Execution;
 use super::page::Page;
 use super::quarantine::Quarantined;
-use super::script::{InvalidScript, Route, Script};
+use super::script::{InvalidScript, Route, Script, Validation};
 use super::stats::Stats;
 use super::url::StorageUrl;
 use crate::convert;
@@ -32,10 +32,34 @@ pub(crate) struct Automation {
     shown: String,
 }
 
+/// Returns the interpreter that isolates scripts, which is the one that runs us, and where it looks for modules;
+/// `None` where Python is embedded in another program, which must not be started in its place.
+fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
+    let sys = py.import("sys")?;
+    let python: Option<PathBuf> = sys.getattr("executable")?.extract()?;
+    let path: Vec<PathBuf> = sys.getattr("path")?.extract()?;
+    let named = |python: &PathBuf| {
+        let name = python.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("python")
+    };
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let Some(python) = python.filter(named) else {
+        tracing::warn!("scripts can't be isolated: sys.executable is no Python interpreter");
+        return Ok(None);
+    };
+    let here = std::env::current_dir()?;
+    // An empty entry stands for the working directory.
+    let path = path.into_iter().map(|folder| here.join(folder)).collect();
+    Ok(Some((python, path)))
+}
+
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
         scripts: PathBuf,
@@ -44,6 +68,7 @@ impl Automation {
         workers: Option<i64>,
         executions_max: Option<i64>,
         queue_max: Option<i64>,
+        isolated: bool,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
         let shown = format!(
@@ -55,6 +80,7 @@ impl Automation {
             workers: arguments::count("workers", workers, 1).or_raise(py)?,
             executions_max: arguments::count("executions_max", executions_max, 1).or_raise(py)?,
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
+            isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             scripts,
             storage,
         };
@@ -235,6 +261,16 @@ impl Automation {
             automation.release(&script, actor.as_deref()).await
         });
         Ok(released?.into_iter().map(Quarantined::from).collect())
+    }
+
+    /// Says what is wrong or doubtful about a source, without executing, registering or keeping it.
+    #[pyo3(signature = (source, *, name = "script.py"))]
+    fn validate(&self, py: Python<'_>, source: &str, name: &str) -> PyResult<Validation> {
+        let (name, source) = (name.to_owned(), source.to_owned());
+        let validation = self.door.ask(py, |automation| async move {
+            automation.validate(name, source).await
+        });
+        Ok(validation?.into())
     }
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use automation_core::limits::SHUTDOWN_GRACE;
 use automation_core::secret::Secrets;
-use automation_core::{Automation, BuildError, Error, Result, ScriptRegistry, Storage};
+use automation_core::{Automation, BuildError, Error, Executor, Result, ScriptRegistry, Storage};
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use tokio::runtime::Handle;
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::fork::Opened;
 use super::url::StorageUrl;
 use super::{errors, runtime};
-use crate::PythonExecutor;
+use crate::{ProcessExecutor, PythonExecutor};
 
 /// What an engine is made of.
 pub(super) struct Settings {
@@ -23,6 +23,8 @@ pub(super) struct Settings {
     pub(super) storage: StorageUrl,
     pub(super) secrets: Secrets,
     pub(super) workers: Option<usize>,
+    /// The interpreter that isolates scripts, and where it looks for modules.
+    pub(super) isolation: Option<(PathBuf, Vec<PathBuf>)>,
     pub(super) executions_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
 }
@@ -41,12 +43,17 @@ impl Settings {
         if let Some(workers) = self.workers {
             executor = executor.workers(workers);
         }
+        let executor: Arc<dyn Executor> = Arc::new(executor.build()?);
         let mut builder = Automation::builder()
             .scripts(scripts)
-            .executor(executor.build()?)
+            .shared_executor(Arc::clone(&executor))
             .shared_storage(storage)
             .secrets(self.secrets)
             .runtime(Handle::current());
+        if let Some((python, path)) = self.isolation {
+            let isolated = ProcessExecutor::builder().python(python).import_path(path);
+            builder = builder.isolated_executor(isolated.inspector(executor).build()?);
+        }
         if let Some(executions_max) = self.executions_max {
             builder = builder.executions_max(executions_max);
         }

@@ -9,6 +9,7 @@ mod errors;
 mod execution;
 mod fields;
 mod fork;
+mod interruption;
 mod page;
 mod quarantine;
 mod runtime;
@@ -16,18 +17,10 @@ mod script;
 mod stats;
 mod url;
 
-use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
+pub(crate) use self::interruption::RunInterrupted;
 use crate::run::module_attribute;
-
-pyo3::create_exception!(
-    automation,
-    RunInterrupted,
-    PyBaseException,
-    "Raised in a script whose deadline passed or that was cancelled. Not an `Exception`, so that handlers for \
-     those leave it alone."
-);
 
 /// The native module `automation._automation`. The GIL keeps runs apart, so it must not be given up.
 #[pymodule(gil_used = true)]
@@ -48,6 +41,7 @@ fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<script::Script>()?;
     module.add_class::<script::InvalidScript>()?;
     module.add_class::<script::Route>()?;
+    module.add_class::<script::Validation>()?;
     module.add_class::<stats::ScriptStats>()?;
     module.add_class::<stats::Stats>()?;
     errors::register(module)

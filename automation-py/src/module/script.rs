@@ -230,6 +230,52 @@ impl InvalidScript {
     }
 }
 
+/// What was found in a source that was looked at and not kept.
+#[pyclass(frozen, module = "automation")]
+pub(crate) struct Validation(core::script::Validation);
+
+impl From<core::script::Validation> for Validation {
+    fn from(validation: core::script::Validation) -> Self {
+        Self(validation)
+    }
+}
+
+#[pymethods]
+impl Validation {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn valid(&self) -> bool {
+        self.0.is_valid()
+    }
+
+    #[getter]
+    fn problems(&self) -> Vec<String> {
+        texts(&self.0.diagnostics)
+    }
+
+    #[getter]
+    fn script(&self) -> Option<Script> {
+        self.0.script.clone().map(Script::from)
+    }
+
+    /// Returns the properties as a dictionary that `json.dumps` takes.
+    fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        to_dict(slf, &["name", "valid", "problems", "script"])
+    }
+
+    fn __bool__(&self) -> bool {
+        self.0.is_valid()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr(slf, &["name", "problems"])
+    }
+}
+
 /// Which script would run for a ticket, and why.
 #[pyclass(frozen, eq, hash, get_all, module = "automation")]
 #[derive(PartialEq, Eq, Hash)]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use automation_core::executor::RunEvent;
 use automation_core::secret::SecretError;
 use pyo3::exceptions::{PyAttributeError, PyLookupError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple};
 use serde_json::Value;
 
-use super::{Run, current, emit, remaining};
+use super::{Run, current, emit, free_of_charge, library, remaining};
 use crate::convert::{object_to_python, to_python};
 
 /// The object behind `automation.ctx`.
@@ -64,7 +66,7 @@ fn cached<'py>(
     if let Some(value) = cached {
         return Ok(value.into_bound(py));
     }
-    let value = convert()?;
+    let value = free_of_charge(py, convert)?;
     let former = run.objects.lock().context[place].replace(value.clone().unbind());
     drop(former);
     Ok(value)
@@ -141,7 +143,8 @@ impl Context {
 
     /// Adds a line to the run's log.
     fn log(&self, py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<()> {
-        let text = text.str()?.to_string_lossy().into_owned();
+        let text = text.str()?;
+        let text = free_of_charge(py, || Ok(text.to_string_lossy().into_owned()))?;
         emit(py, &run()?, vec![RunEvent::Log { text }]);
         Ok(())
     }
@@ -149,11 +152,11 @@ impl Context {
     /// Returns the secret with this name.
     ///
     /// Raises `LookupError` when there is none.
-    fn secret(&self, py: Python<'_>, name: &str) -> PyResult<String> {
+    fn secret(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyString>> {
         let run = run()?;
         let secret = py.detach(|| run.invocation.host.secret(name));
-        match secret {
-            Ok(secret) => Ok(secret.expose().to_owned()),
+        free_of_charge(py, || match secret {
+            Ok(secret) => Ok(PyString::new(py, secret.expose()).unbind()),
             Err(error @ SecretError::InvalidName { .. }) => {
                 Err(PyValueError::new_err(error.to_string()))
             }
@@ -161,7 +164,26 @@ impl Context {
                 Err(PyOSError::new_err(error.to_string()))
             }
             Err(error) => Err(PyLookupError::new_err(error.to_string())),
-        }
+        })
+    }
+
+    /// Runs a program, without a shell, and waits for its end; the end of the run ends it too.
+    #[pyo3(
+        signature = (*args, **options),
+        text_signature = "($self, args, *, timeout=None, check=True, input=None, env=None, cwd=None)"
+    )]
+    fn run_cmd<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static LIBRARY: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+        run()?;
+        let files = [include_str!("../glue/run_cmd.py")];
+        let library = LIBRARY.get_or_try_init(py, || library(py, &files).map(Bound::unbind))?;
+        let function = library.bind(py).as_any().get_item(intern!(py, "run_cmd"))?;
+        function.call(args, options)
     }
 
     fn __repr__(&self) -> String {

@@ -7,19 +7,30 @@ use pyo3::types::{PyDict, PyList, PyModule};
 use pyo3::{intern, wrap_pyfunction};
 
 use super::threads::ThreadStart;
-use super::{environ, hooks, main_module, streams, sys_view, threads};
+use super::{environ, folder, guard, hooks, main_module, purity, streams, sys_view, threads};
 
 /// The name under which the glue's frames can be told from a script's.
 const FILE: &str = "<automation>";
 
+/// The parts of the glue, executed one after another in one namespace.
+const SOURCES: [&str; 6] = [
+    include_str!("../../python/automation/_report.py"),
+    include_str!("../glue.py"),
+    include_str!("../glue/folder.py"),
+    include_str!("../glue/settings.py"),
+    include_str!("../glue/views.py"),
+    include_str!("../glue/soundness.py"),
+];
+
 /// What runs need of Python, looked up once.
 #[derive(Debug)]
 pub(crate) struct Glue {
-    namespace: Py<PyDict>,
+    pub(super) namespace: Py<PyDict>,
     pub(crate) report: Py<PyAny>,
     pub(crate) call_exit_functions: Py<PyAny>,
     pub(crate) meet_interruption: Py<PyAny>,
     pub(crate) join_threads: Py<PyAny>,
+    pub(super) begin_thread: Py<PyAny>,
     /// The class of what is `__main__`.
     pub(super) run_module: Py<PyAny>,
     pub(super) restore_main: Py<PyAny>,
@@ -40,6 +51,11 @@ impl Glue {
             .expect("an executor exists only once the interpreter is prepared")
     }
 
+    /// Returns what [`install`] has looked up; `None` before that.
+    pub(super) fn try_get(py: Python<'_>) -> Option<&'static Self> {
+        GLUE.get(py)
+    }
+
     /// Returns a function of `glue.py`.
     pub(crate) fn function<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.namespace.bind(py).as_any().get_item(name)
@@ -47,7 +63,9 @@ impl Glue {
 
     fn load(py: Python<'_>) -> PyResult<Self> {
         let namespace = natives(py)?;
-        execute(py, include_str!("../glue.py"), &namespace)?;
+        for source in SOURCES {
+            execute(py, source, &namespace)?;
+        }
         let find =
             |name: &str| -> PyResult<Py<PyAny>> { Ok(namespace.as_any().get_item(name)?.unbind()) };
         let sys = py.import("sys")?;
@@ -60,6 +78,7 @@ impl Glue {
             call_exit_functions: find("call_exit_functions")?,
             meet_interruption: find("meet_interruption")?,
             join_threads: find("join_threads")?,
+            begin_thread: find("begin_thread")?,
             compile: builtins.getattr("compile")?.unbind(),
             gettrace: sys.getattr("gettrace")?.unbind(),
             getprofile: sys.getattr("getprofile")?.unbind(),
@@ -78,9 +97,15 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     streams::install(py)?;
     hooks::install(py)?;
     sys_view::install(py, &glue.function(py, "ModuleKind")?)?;
-    for part in ["modules", "environ", "threads", "atexit", "fork"] {
+    for part in [
+        "modules", "environ", "threads", "atexit", "fork", "folder", "settings", "warnings",
+    ] {
         glue.function(py, &format!("install_{part}"))?.call0()?;
     }
+    install_guard(py)?;
+    folder::install(py, &glue)?;
+    purity::install(py, &glue)?;
+    glue.function(py, "install_late_parts")?.call0()?;
     if !hosted
         || !py
             .import("sys")?
@@ -120,15 +145,27 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     module.add("__file__", FILE)?;
     module.add("__builtins__", py.import("builtins")?)?;
     module.add_class::<ThreadStart>()?;
+    module.add_class::<purity::LoggerAttribute>()?;
+    module.add_class::<purity::RandomFunction>()?;
     for function in [
         wrap_pyfunction!(environ::environ_to_read, &module)?,
         wrap_pyfunction!(environ::environ_to_write, &module)?,
         wrap_pyfunction!(environ::changed_environ, &module)?,
         wrap_pyfunction!(main_module::run_module, &module)?,
         wrap_pyfunction!(main_module::in_run, &module)?,
+        wrap_pyfunction!(main_module::prepare_fork, &module)?,
         wrap_pyfunction!(main_module::mark_forked, &module)?,
         wrap_pyfunction!(main_module::at_exit, &module)?,
         wrap_pyfunction!(main_module::exit_functions, &module)?,
+        wrap_pyfunction!(folder::run_modules, &module)?,
+        wrap_pyfunction!(folder::run_folder, &module)?,
+        wrap_pyfunction!(folder::use_folder, &module)?,
+        wrap_pyfunction!(folder::execute_own, &module)?,
+        wrap_pyfunction!(folder::as_import, &module)?,
+        wrap_pyfunction!(folder::count_folder_modules, &module)?,
+        wrap_pyfunction!(purity::is_importing, &module)?,
+        wrap_pyfunction!(purity::run_state, &module)?,
+        wrap_pyfunction!(purity::setting_changed, &module)?,
         wrap_pyfunction!(threads::interrupt_this_thread, &module)?,
         wrap_pyfunction!(threads::run_threads, &module)?,
         wrap_pyfunction!(threads::wait_for_threads, &module)?,
@@ -136,6 +173,26 @@ fn natives(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         module.add_function(function)?;
     }
     Ok(module.dict())
+}
+
+/// Executes files of ours, one after the other, in a namespace of their own.
+pub(crate) fn library<'py>(py: Python<'py>, files: &[&str]) -> PyResult<Bound<'py, PyDict>> {
+    let namespace = PyDict::new(py);
+    namespace.set_item("__name__", "automation")?;
+    namespace.set_item("__builtins__", py.import("builtins")?)?;
+    for file in files {
+        execute(py, file, &namespace)?;
+    }
+    Ok(namespace)
+}
+
+fn install_guard(py: Python<'_>) -> PyResult<()> {
+    let module = PyModule::new(py, "automation._guard")?;
+    module.add("__builtins__", py.import("builtins")?)?;
+    module.add_function(wrap_pyfunction!(environ::changed_environ, &module)?)?;
+    guard::add_natives(&module)?;
+    execute(py, include_str!("../glue/guard.py"), &module.dict())?;
+    guard::install(py, &module.dict())
 }
 
 /// Makes `import automation` find our own copy, whatever the environment has.

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple};
 
-use super::{Glue, Run, current, with_current};
+use super::{Glue, Run, current, guard, with_current};
 
 /// Returns the `__main__` of this thread's run; `None` without a run.
 #[pyfunction]
@@ -19,11 +19,18 @@ pub(super) fn run_module(py: Python<'_>) -> Option<Bound<'_, PyModule>> {
 /// Whether this process is a copy that a script forked.
 static FORKED: AtomicBool = AtomicBool::new(false);
 
+/// Prepares a copy of this process. Called by Python before it is made.
+#[pyfunction]
+pub(super) fn prepare_fork() {
+    guard::before_fork();
+}
+
 /// Notes that this process is a copy, if a run made it: a host's copy is the host's own. Called in it by Python.
 #[pyfunction]
 pub(super) fn mark_forked() {
-    if in_run() {
-        FORKED.store(true, Ordering::Release);
+    // What a copy is given, its own copies have.
+    if in_run() && !FORKED.swap(true, Ordering::AcqRel) {
+        guard::after_fork();
     }
 }
 
@@ -85,7 +92,6 @@ impl Run {
         builtins: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
         restore_main(py)?;
-        self.enter_folder(py)?;
         let module = match self.invocation.script.metadata().entry {
             Entry::Plain => PyModule::new(py, "__main__")?,
             Entry::Run => PyModule::new(py, "__automation__")?,

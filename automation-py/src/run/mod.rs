@@ -3,10 +3,14 @@
 //!
 //! Knows nothing of queues and workers.
 
+mod account;
+mod children;
 mod context;
 mod environ;
+mod exempt;
 mod folder;
 mod glue;
+mod guard;
 mod hooks;
 mod host;
 mod layers;
@@ -15,14 +19,16 @@ mod objects;
 mod output;
 mod phase;
 mod progress;
+mod purity;
 mod sink;
 mod streams;
 mod sys_view;
 mod threads;
+mod tracing;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
@@ -31,17 +37,29 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
+pub(crate) use self::account::{Account, CpuLook, MemoryMode};
+pub(crate) use self::children::{end_children, kill_trees};
 pub(crate) use self::context::{Context, module_attribute};
-pub(crate) use self::folder::folder_changed;
-pub(crate) use self::glue::{Glue, install, is_package_foreign};
+use self::exempt::free_of_charge;
+pub(crate) use self::exempt::install as exempt_imports;
+use self::folder::Folder;
+pub(crate) use self::folder::{folder, imports_from_folder, leave_folder};
+pub(crate) use self::glue::{Glue, install, is_package_foreign, library};
+use self::guard::{Guard, write_own};
+pub(crate) use self::guard::{Place, hears_effects};
 pub(crate) use self::main_module::is_forked;
 pub(crate) use self::objects::{Objects, Slot};
 pub(crate) use self::phase::Cut;
 use self::phase::Phase;
-use self::progress::ProgressLines;
+pub(crate) use self::progress::ProgressLines;
+use self::purity::Purity;
+pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
-use crate::ffi::{self, ThreadIdent};
+use self::streams::Stream;
+use self::threads::Threads;
+pub(crate) use self::tracing::{interruption_made, stop_tracing};
+use crate::ffi::{self, ThreadIdent, blocking};
 
 /// What an executor answers.
 pub(crate) type Answer = Result<Outcome, ExecutorError>;
@@ -54,15 +72,23 @@ pub(crate) struct Run {
     handed_over: Instant,
     phase: Phase,
     cancel_requested: AtomicBool,
+    cut_at: OnceLock<Instant>,
+    /// Whether what catches every interruption is ended by tracing.
+    traces: bool,
     /// Whether an interruption was raised in any of its threads.
     interrupted: AtomicBool,
+    account: Account,
     stdout: Sink,
     stderr: Sink,
     progress: Mutex<ProgressLines>,
+    pub(crate) folder: Folder,
+    pub(crate) purity: Purity,
     pub(crate) objects: Mutex<Objects>,
-    /// Living threads that the script started.
-    threads: Mutex<Vec<ThreadIdent>>,
+    threads: Mutex<Threads>,
     thread_ended: Condvar,
+    /// The thread that executes it, once it started.
+    worker: OnceLock<ThreadIdent>,
+    pub(crate) guard: Guard,
     reply: Mutex<Option<Reply>>,
 }
 
@@ -71,24 +97,39 @@ impl Run {
     pub(crate) fn new(
         invocation: Invocation,
         late: &LateBytes,
+        memory: MemoryMode,
+        traces: bool,
     ) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
+        let limits = invocation.limits;
         let run = Self {
             argv: argv(&invocation),
+            account: Account::new(limits, memory),
             invocation,
             handed_over: Instant::now(),
             phase: Phase::default(),
             cancel_requested: AtomicBool::new(false),
+            cut_at: OnceLock::new(),
+            traces,
             interrupted: AtomicBool::new(false),
-            stdout: Sink::new(late),
-            stderr: Sink::new(late),
+            stdout: Sink::new(late, limits.stream_bytes),
+            stderr: Sink::new(late, limits.stream_bytes),
             progress: Mutex::default(),
+            folder: Folder::default(),
+            purity: Purity::default(),
             objects: Mutex::default(),
             threads: Mutex::default(),
             thread_ended: Condvar::new(),
+            worker: OnceLock::new(),
+            guard: Guard::default(),
             reply: Mutex::new(Some(Reply(sender))),
         };
         (Arc::new(run), receiver)
+    }
+
+    /// Returns what it uses.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Returns what `sys.argv` is at first.
@@ -116,20 +157,47 @@ impl Run {
         if self.cancel_requested() {
             return false;
         }
+        let _ = self.worker.set(ffi::thread_ident());
         self.phase.start(self.handed_over.elapsed());
         self.invocation.host.started();
         true
     }
 
+    /// Looks whether the run has used the processor time that it may.
+    pub(crate) fn look_at_cpu(&self, now: Instant) -> CpuLook {
+        self.started_at().map_or(CpuLook::NoLimit, |started| {
+            self.account.look_at_cpu(started, now)
+        })
+    }
+
     /// Returns when the run has to end; `None` before it started.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let started = self.phase.started()?;
-        (self.handed_over + started).checked_add(self.invocation.limits.timeout)
+        self.started_at()?
+            .checked_add(self.invocation.limits.timeout)
     }
 
     /// Cuts the run short from outside. `false` when it has ended or was cut already.
     pub(crate) fn cut(&self, cut: Cut) -> bool {
-        self.phase.cut(cut)
+        let cut = self.phase.cut(cut);
+        if cut {
+            let _ = self.cut_at.set(Instant::now());
+        }
+        cut
+    }
+
+    /// Returns whether it was cut short, be it over or not.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.phase.is_cut()
+    }
+
+    /// Returns for how long it has been cut short.
+    pub(crate) fn cut_for(&self) -> Option<Duration> {
+        self.cut_at.get().map(Instant::elapsed)
+    }
+
+    /// Returns when the script's first byte executed.
+    pub(crate) fn started_at(&self) -> Option<Instant> {
+        Some(self.handed_over + self.phase.started()?)
     }
 
     /// Ends the run. Returns what cut it short, if anything did. Called with the GIL held, so that nothing is
@@ -143,9 +211,9 @@ impl Run {
         self.phase.has_ended()
     }
 
-    /// Returns the living threads that the script started.
-    pub(crate) fn threads(&self) -> Vec<ThreadIdent> {
-        self.threads.lock().clone()
+    /// Returns the thread that executes it, once it started.
+    fn worker(&self) -> Option<ThreadIdent> {
+        self.worker.get().copied()
     }
 
     /// Notes that an interruption is raised in its threads. Called with the GIL held.
@@ -164,18 +232,46 @@ impl Run {
 
     /// Writes to standard output. Returns progress lines that are complete now.
     pub(crate) fn write_stdout(&self, bytes: &[u8]) -> Vec<RunEvent> {
+        self.write(Stream::Stdout, bytes)
+    }
+
+    /// Writes to standard error. Returns what [`write_stdout`](Self::write_stdout) does, of what children wrote.
+    pub(crate) fn write_stderr(&self, bytes: &[u8]) -> Vec<RunEvent> {
+        self.write(Stream::Stderr, bytes)
+    }
+
+    /// Writes, after what its children have written before.
+    fn write(&self, stream: Stream, bytes: &[u8]) -> Vec<RunEvent> {
+        if is_forked() {
+            write_own(stream, bytes);
+            return Vec::new();
+        }
+        let mut events = self.take_from_descriptors();
+        events.extend(self.sink(stream, bytes));
+        events
+    }
+
+    /// Keeps what was written.
+    fn sink(&self, stream: Stream, bytes: &[u8]) -> Vec<RunEvent> {
+        if stream == Stream::Stderr {
+            self.stderr.write(bytes);
+            return Vec::new();
+        }
         self.stdout.write(bytes);
         self.progress.lock().scan(bytes)
     }
 
-    /// Writes to standard error.
-    pub(crate) fn write_stderr(&self, bytes: &[u8]) {
-        self.stderr.write(bytes);
+    /// Returns where what is written late is counted.
+    fn late(&self) -> &LateBytes {
+        self.stdout.late()
     }
 
     /// Returns the outcome of a run that has come to `ending` now, and closes its streams: what is written later
     /// is counted and dropped.
     pub(crate) fn outcome(&self, ending: Ending) -> Outcome {
+        for event in self.close_descriptors() {
+            self.invocation.host.emit(event);
+        }
         let mut outcome = Outcome::new(ending);
         let elapsed = self.handed_over.elapsed();
         let started = self.phase.started();
@@ -190,6 +286,8 @@ impl Run {
     pub(crate) fn cut_ending(&self, cut: Cut) -> Ending {
         match cut {
             Cut::TimedOut => Ending::Failed(self.timed_out()),
+            Cut::CpuLimit => Ending::Failed(self.account.cpu_failure()),
+            Cut::MemoryLimit => Ending::Failed(self.account.memory_failure()),
             Cut::Cancelled => Ending::Cancelled,
         }
     }
@@ -198,6 +296,8 @@ impl Run {
     pub(crate) fn abandoned_ending(&self, cut: Cut) -> Ending {
         Ending::Failed(match cut {
             Cut::TimedOut => self.timed_out(),
+            Cut::CpuLimit => self.account.cpu_failure(),
+            Cut::MemoryLimit => self.account.memory_failure(),
             Cut::Cancelled => Failure::new(
                 Reason::CancelledByRequest,
                 "cancelled, and still running: it could not be stopped",
@@ -229,7 +329,7 @@ impl Reply {
 }
 
 /// Returns `[path, parameters]`, and the ticket where the script asks for it.
-fn argv(invocation: &Invocation) -> Vec<String> {
+pub(crate) fn argv(invocation: &Invocation) -> Vec<String> {
     let path = invocation.script.path().to_string_lossy().into_owned();
     let parameters = serde_json::to_string(&invocation.parameters);
     let mut argv = vec![path, written(parameters)];
@@ -259,12 +359,30 @@ pub(crate) fn current() -> Option<Arc<Run>> {
     with_current(|run| run.cloned())
 }
 
+/// Charges a child that a thread of a run has reaped to that run. May run without the GIL.
+fn child_reaped(cpu: Duration) {
+    with_current(|run| {
+        if let Some(run) = run {
+            run.account().child_ended(cpu);
+        }
+    });
+}
+
+/// Makes waits of runs interruptible. Answers with why that is not possible here, if so.
+pub(crate) fn install_waits(py: Python<'_>) -> PyResult<Result<(), &'static str>> {
+    let interruption = py.get_type::<crate::module::RunInterrupted>();
+    let meet = Glue::get(py).function(py, "meet_waiting_interruption")?;
+    blocking::install(py, &interruption, &meet, child_reaped)
+}
+
 /// Binds this thread to a run until it is dropped.
 pub(crate) struct Bound;
 
 impl Bound {
     /// Binds. A thread is bound to one run at a time.
     pub(crate) fn to(run: Arc<Run>) -> Self {
+        ffi::crash::note_run(Some(*run.invocation.execution_id.as_uuid().as_bytes()));
+        blocking::bind(run.phase.word());
         CURRENT.set(Some(run));
         Self
     }
@@ -272,7 +390,9 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
+        blocking::unbind();
         CURRENT.set(None);
+        ffi::crash::note_run(None);
     }
 }
 
@@ -284,7 +404,8 @@ pub(crate) fn remaining(run: &Run) -> Option<Duration> {
 
 /// Tells the host of a run something, with the GIL released: it may block.
 pub(crate) fn emit(py: Python<'_>, run: &Arc<Run>, events: Vec<RunEvent>) {
-    if events.is_empty() {
+    // In a copy of the process nobody is at the other end.
+    if events.is_empty() || is_forked() {
         return;
     }
     py.detach(|| {

@@ -25,10 +25,16 @@ pub(crate) enum Slot {
     ThreadHook,
     /// What an exception that can't be raised is shown by.
     UnraisableHook,
+    /// What finds modules.
+    MetaPath,
+    /// What finds modules in an entry of the import path.
+    PathHooks,
+    /// What is done with warnings.
+    WarningFilters,
 }
 
 /// How many slots there are.
-pub(super) const SLOTS: usize = 8;
+pub(super) const SLOTS: usize = 11;
 
 /// The objects. The lock around them is never held while Python code may run, and that includes `__del__`:
 /// what is replaced is handed out to be dropped by the caller.
@@ -37,6 +43,12 @@ pub(crate) struct Objects {
     slots: [Layers; SLOTS],
     /// The run's `__main__`.
     pub(crate) module: Option<Py<PyModule>>,
+    /// The run's own modules of the scripts folder, by name.
+    pub(super) folder_modules: Option<Py<PyDict>>,
+    /// The run's own source of random numbers, once it has set one going.
+    pub(super) random: Option<Py<PyAny>>,
+    /// The run's configuration of loggers, by logger.
+    pub(super) loggers: Option<Py<PyDict>>,
     /// The run's environment, once it differs from the process's.
     pub(crate) environ: Option<Py<PyDict>>,
     /// What the script registered with `atexit`: triples of function, arguments and keywords.

@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::host::host_value;
 use super::streams::Stream;
-use super::{current, emit, with_current};
+use super::{current, emit, free_of_charge, is_forked, with_current};
 
 /// Writes text to the thread's run; `None` when it has none. Lone surrogates are written as escapes, so that
 /// `print` never fails on what a file name or a broken input holds.
@@ -23,14 +23,14 @@ pub(super) fn write_text(
             text.get_type().name()?
         )));
     };
-    let written = match text.to_str() {
-        Ok(text) => write_bytes(py, stream, text.as_bytes()),
+    let written = free_of_charge(py, || match text.to_str() {
+        Ok(text) => Ok(write_bytes(py, stream, text.as_bytes())),
         Err(_) => {
             let encode = intern!(py, "encode");
             let bytes = text.call_method1(encode, ("utf-8", "backslashreplace"))?;
-            write_bytes(py, stream, bytes.cast::<PyBytes>()?.as_bytes())
+            Ok(write_bytes(py, stream, bytes.cast::<PyBytes>()?.as_bytes()))
         }
-    };
+    })?;
     if written {
         Ok(Some(text.len()?))
     } else {
@@ -43,10 +43,7 @@ fn write_bytes(py: Python<'_>, stream: Stream, bytes: &[u8]) -> bool {
     let events = with_current(|run| match (run, stream) {
         (None, _) => None,
         (Some(run), Stream::Stdout) => Some(run.write_stdout(bytes)),
-        (Some(run), _) => {
-            run.write_stderr(bytes);
-            Some(Vec::new())
-        }
+        (Some(run), _) => Some(run.write_stderr(bytes)),
     });
     match events {
         None => false,
@@ -65,35 +62,21 @@ fn write_bytes(py: Python<'_>, stream: Stream, bytes: &[u8]) -> bool {
 #[pyclass(frozen, weakref, module = "automation._automation")]
 pub(super) struct Output {
     stream: Stream,
-    /// Whether `fileno` gives the process's descriptor, as `sys.__stdout__` must for `subprocess`.
-    descriptor: Option<i32>,
     buffer: Py<OutputBytes>,
 }
 
 impl Output {
-    fn new(py: Python<'_>, stream: Stream, descriptor: Option<i32>) -> PyResult<Py<Self>> {
+    fn new(py: Python<'_>, stream: Stream) -> PyResult<Py<Self>> {
         let buffer = Py::new(py, OutputBytes { stream })?;
-        let output = Self {
-            stream,
-            descriptor,
-            buffer,
-        };
+        let output = Self { stream, buffer };
         Py::new(py, output)
     }
 
-    /// Returns the one object that is `sys.stdout` or `sys.stderr` in every run.
+    /// Returns the one object that is `sys.stdout` or `sys.stderr` in every run, and `sys.__stdout__` or
+    /// `sys.__stderr__`.
     pub(super) fn shared(py: Python<'_>, stream: Stream) -> PyResult<&Bound<'_, Self>> {
         static SHARED: [PyOnceLock<Py<Output>>; 3] = [const { PyOnceLock::new() }; 3];
-        let output = SHARED[stream as usize].get_or_try_init(py, || Self::new(py, stream, None))?;
-        Ok(output.bind(py))
-    }
-
-    /// Returns the one object that is `sys.__stdout__` or `sys.__stderr__` in every run.
-    pub(super) fn original(py: Python<'_>, stream: Stream) -> PyResult<&Bound<'_, Self>> {
-        static ORIGINAL: [PyOnceLock<Py<Output>>; 3] = [const { PyOnceLock::new() }; 3];
-        let descriptor = Some(stream as i32);
-        let output =
-            ORIGINAL[stream as usize].get_or_try_init(py, || Self::new(py, stream, descriptor))?;
+        let output = SHARED[stream as usize].get_or_try_init(py, || Self::new(py, stream))?;
         Ok(output.bind(py))
     }
 }
@@ -122,7 +105,7 @@ impl Output {
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        self.descriptor.ok_or_else(|| unsupported(py, "fileno"))
+        descriptor(py, self.stream)
     }
 
     #[staticmethod]
@@ -280,7 +263,7 @@ impl OutputBytes {
     fn close() {}
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        Err(unsupported(py, "fileno"))
+        descriptor(py, self.stream)
     }
 
     #[staticmethod]
@@ -316,6 +299,15 @@ impl OutputBytes {
     #[getter]
     fn name(&self) -> String {
         format!("<{}>", self.stream.name())
+    }
+}
+
+/// Returns the number of the descriptor that what is written to reaches the same place as what is printed.
+fn descriptor(py: Python<'_>, stream: Stream) -> PyResult<i32> {
+    match current() {
+        None => host_call(py, stream, "fileno", ())?.extract(py),
+        Some(_) if is_forked() => Ok(stream as i32),
+        Some(run) => Ok(run.descriptor(stream)?),
     }
 }
 

@@ -4,17 +4,26 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use crate::ffi::blocking::CUT;
+
 // 0 is waiting.
 const RUNNING: u8 = 1;
-const TIMED_OUT: u8 = 2;
-const CANCELLED: u8 = 3;
-const ENDED: u8 = 4;
+const TIMED_OUT: u8 = CUT | 2;
+const CANCELLED: u8 = CUT | 3;
+const CPU_LIMIT: u8 = CUT | 4;
+const MEMORY_LIMIT: u8 = CUT | 5;
+/// Comes to the others, so that threads that a cut run left behind still count as cut.
+const ENDED: u8 = 0x40;
 
 /// What cuts a run short. Decided here, never by the exception that surfaces in the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// Its deadline passed.
     TimedOut,
+    /// It used more processor time than it may.
+    CpuLimit,
+    /// It took more memory than it may, in blocks that it could not be refused.
+    MemoryLimit,
     /// It was asked to end.
     Cancelled,
 }
@@ -42,6 +51,8 @@ impl Phase {
     pub(super) fn cut(&self, cut: Cut) -> bool {
         let word = match cut {
             Cut::TimedOut => TIMED_OUT,
+            Cut::CpuLimit => CPU_LIMIT,
+            Cut::MemoryLimit => MEMORY_LIMIT,
             Cut::Cancelled => CANCELLED,
         };
         self.word
@@ -51,15 +62,26 @@ impl Phase {
 
     /// To ended. Returns what cut it short.
     pub(super) fn end(&self) -> Option<Cut> {
-        match self.word.swap(ENDED, Ordering::AcqRel) {
+        match self.word.fetch_or(ENDED, Ordering::AcqRel) {
             TIMED_OUT => Some(Cut::TimedOut),
+            CPU_LIMIT => Some(Cut::CpuLimit),
+            MEMORY_LIMIT => Some(Cut::MemoryLimit),
             CANCELLED => Some(Cut::Cancelled),
             _ => None,
         }
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.word.load(Ordering::Acquire) == ENDED
+        self.word.load(Ordering::Acquire) & ENDED != 0
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.word.load(Ordering::Acquire) & CUT != 0
+    }
+
+    /// Returns the word, which carries `CUT` from the cut on.
+    pub(super) fn word(&self) -> &AtomicU8 {
+        &self.word
     }
 }
 
@@ -82,5 +104,6 @@ mod tests {
         assert!(phase.has_ended());
         assert!(!phase.cut(Cut::TimedOut));
         assert_eq!(phase.end(), None);
+        assert!(phase.has_ended() && phase.is_cut());
     }
 }

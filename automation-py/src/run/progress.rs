@@ -9,7 +9,7 @@ const LINE_BYTES_MAX: usize = 4096;
 
 /// Follows the lines of a stream. Costs a look at each write, and memory only for a line that may be one.
 #[derive(Debug)]
-pub(super) struct ProgressLines {
+pub(crate) struct ProgressLines {
     /// Whether the last byte was a line break.
     at_line_start: bool,
     /// A line that began with the mark and has not ended.
@@ -27,7 +27,7 @@ impl Default for ProgressLines {
 
 impl ProgressLines {
     /// Reads on. Returns the control lines that are complete now.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Vec<RunEvent> {
+    pub(crate) fn scan(&mut self, bytes: &[u8]) -> Vec<RunEvent> {
         let mut events = Vec::new();
         let Some(&last) = bytes.last() else {
             return events;

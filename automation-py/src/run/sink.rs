@@ -15,6 +15,10 @@ impl LateBytes {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// Collects a stream until it is closed.
@@ -26,9 +30,10 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(late: &LateBytes) -> Self {
+    /// Creates one that keeps `bytes_max`.
+    pub(super) fn new(late: &LateBytes, bytes_max: usize) -> Self {
         Self {
-            capture: Mutex::new(Some(Capture::default())),
+            capture: Mutex::new(Some(Capture::with_size(bytes_max))),
             late: late.clone(),
         }
     }
@@ -36,10 +41,13 @@ impl Sink {
     pub(super) fn write(&self, bytes: &[u8]) {
         match &mut *self.capture.lock() {
             Some(capture) => capture.push(bytes),
-            None => {
-                self.late.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
+            None => self.late.add(bytes.len()),
         }
+    }
+
+    /// Returns where late bytes are counted.
+    pub(super) fn late(&self) -> &LateBytes {
+        &self.late
     }
 
     /// Closes it. Returns what it got; nothing the second time.
@@ -56,7 +64,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_counted_and_dropped() {
         let late = LateBytes::default();
-        let sink = Sink::new(&late);
+        let sink = Sink::new(&late, 1024);
         sink.write(b"in time");
         assert_eq!(sink.close().text, "in time");
         sink.write(b"late");

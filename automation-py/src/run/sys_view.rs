@@ -1,4 +1,4 @@
-//! Attributes of `sys` and `threading` that each run has for itself. Descriptors on a class of the module give a run
+//! Attributes of `sys`, `threading` and `warnings` that each run has for itself. Descriptors on a class of the module give a run
 //! its own value by attribute access, while C code that reads the module's dictionary finds what dispatches.
 
 use pyo3::exceptions::PyAttributeError;
@@ -11,7 +11,8 @@ use super::hooks::{Hook, visible_hook};
 use super::host::{restore_host_value, set_host_value};
 use super::output::Output;
 use super::streams::{Redirect, Stream, visible_stream};
-use super::{Run, Slot, current};
+use super::{Run, Slot, current, free_of_charge};
+use crate::ffi;
 
 /// What an attribute stands for.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +64,12 @@ impl RunAttribute {
             return Ok(slf.clone().into_any());
         }
         let attribute = slf.get();
-        match attribute.kind {
+        free_of_charge(slf.py(), || match attribute.kind {
             Kind::Stream(stream) => visible_stream(slf.py(), stream),
             Kind::Original(stream) => attribute.original(module, stream),
             Kind::Hook(hook) => visible_hook(slf.py(), hook),
             Kind::Value(slot) => attribute.value(module, slot),
-        }
+        })
     }
 
     fn __set__(&self, module: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
@@ -135,7 +136,7 @@ impl RunAttribute {
         let py = module.py();
         match current() {
             Some(_) if stream == Stream::Stdin => visible_stream(py, stream),
-            Some(_) => Ok(Output::original(py, stream)?.clone().into_any()),
+            Some(_) => Ok(Output::shared(py, stream)?.clone().into_any()),
             None => self.host_value(module),
         }
     }
@@ -145,10 +146,20 @@ impl RunAttribute {
         let Some(run) = current() else {
             return self.host_value(module);
         };
+        if matches!(slot, Slot::MetaPath | Slot::PathHooks) && is_librarys(py) {
+            return self.host_value(module);
+        }
         if let Some(value) = run.slot(py, slot) {
             return Ok(value.into_bound(py));
         }
         match slot {
+            // The machinery of imports only reads them.
+            Slot::MetaPath | Slot::PathHooks if ffi::is_importing() => self.host_value(module),
+            Slot::MetaPath | Slot::PathHooks | Slot::WarningFilters => {
+                let host = self.host_value(module)?.try_iter()?;
+                let list = PyList::new(py, host.collect::<PyResult<Vec<_>>>()?)?;
+                Ok(kept(&run, slot, list))
+            }
             Slot::Argv => Ok(kept(&run, slot, PyList::new(py, run.argv())?)),
             Slot::Path => Ok(kept(&run, slot, path(&run, &self.host_value(module)?)?)),
             // The host's own hook is not for what scripts raise.
@@ -160,9 +171,19 @@ impl RunAttribute {
     fn host_value<'py>(&self, module: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let value = dict(module)?.get_item(self.name)?;
         value.ok_or_else(|| {
-            PyAttributeError::new_err(format!("module 'sys' has no attribute '{}'", self.name))
+            PyAttributeError::new_err(format!("the module has no attribute '{}'", self.name))
         })
     }
+}
+
+/// Returns whether the code that executes now belongs to a library that is imported: what it adds is there for all.
+fn is_librarys(py: Python<'_>) -> bool {
+    let is_machinery = || {
+        let name = ffi::globals(py)?.get_item(intern!(py, "__name__")).ok()??;
+        let name = name.extract::<String>().ok()?;
+        Some(name.starts_with("_frozen_importlib") || name.starts_with("importlib"))
+    };
+    ffi::is_importing() && !is_machinery().unwrap_or(false)
 }
 
 /// Returns what a value stands for at this moment: what dispatches to a stream must never become that stream.
@@ -201,6 +222,8 @@ pub(super) fn install(py: Python<'_>, kind: &Bound<'_, PyAny>) -> PyResult<()> {
     let of_sys = [
         ("argv", Kind::Value(Slot::Argv)),
         ("path", Kind::Value(Slot::Path)),
+        ("meta_path", Kind::Value(Slot::MetaPath)),
+        ("path_hooks", Kind::Value(Slot::PathHooks)),
         ("excepthook", Kind::Value(Slot::ExceptHook)),
         ("unraisablehook", Kind::Hook(Hook::Unraisable)),
         ("stdin", Kind::Stream(Stream::Stdin)),
@@ -211,6 +234,8 @@ pub(super) fn install(py: Python<'_>, kind: &Bound<'_, PyAny>) -> PyResult<()> {
         ("__stderr__", Kind::Original(Stream::Stderr)),
     ];
     describe(&py.import("sys")?, kind, &of_sys)?;
+    let of_warnings = [("filters", Kind::Value(Slot::WarningFilters))];
+    describe(&py.import("warnings")?, kind, &of_warnings)?;
     let of_threading = [("excepthook", Kind::Hook(Hook::Thread))];
     describe(&py.import("threading")?, kind, &of_threading)
 }

@@ -1,15 +1,87 @@
 //! Threads that scripts start belong to the run that started them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{Bound as BoundToRun, Run, current, with_current};
-use crate::ffi::{self, ThreadIdent};
+use super::{
+    Bound as BoundToRun, Glue, Run, current, end_children, is_forked, stop_tracing, with_current,
+};
+use crate::ffi::stack::DeepStack;
+use crate::ffi::{self, Thread, ThreadIdent, blocking};
+use crate::interpreter::STACK_BYTES;
 use crate::module::RunInterrupted;
+
+/// The deepest recursion that a script may ask for: 4/5 of what a stack of [`STACK_BYTES`] bears of the greediest
+/// recursion known, by `list.sort`, which takes 2.5 KB a level up to 3.11 and 5.3 KB on 3.13. Python 3.12 counts
+/// recursion in C apart, with a limit that nobody can change.
+pub(super) const RECURSION_MAX: i32 = if cfg!(Py_3_13) {
+    5_000
+} else if cfg!(Py_3_12) {
+    i32::MAX
+} else {
+    10_000
+};
+
+/// Time after which a thread that does not begin holds interruptions off no longer.
+const BEGIN_MAX: Duration = Duration::from_millis(20);
+
+/// The threads that a script started.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    living: Vec<Thread>,
+    /// Those that were asked for and have not begun.
+    starting: usize,
+    last_start: Option<Instant>,
+}
+
+impl Run {
+    /// Returns the living threads that the script started.
+    pub(crate) fn threads(&self) -> Vec<Thread> {
+        self.threads.lock().living.clone()
+    }
+
+    /// Returns whether a thread of the script is about to begin. An interruption would hit it instead of its starter
+    /// (CPython before 3.12), who would wait for it without end.
+    pub(crate) fn is_starting_thread(&self) -> bool {
+        let threads = self.threads.lock();
+        threads.starting > 0
+            && threads
+                .last_start
+                .is_some_and(|at| at.elapsed() < BEGIN_MAX)
+    }
+
+    /// Interrupts what the threads that the script started wait for in the kernel. None of them can end meanwhile.
+    pub(crate) fn interrupt_threads(&self) {
+        for thread in &self.threads.lock().living {
+            blocking::interrupt(thread.number);
+        }
+    }
+
+    /// Waits until the threads that the script started have ended, with the GIL released: they belong to a run that was
+    /// cut short, and are interrupted until then.
+    pub(crate) fn wait_for_threads(&self, py: Python<'_>) {
+        py.detach(|| {
+            let mut threads = self.threads.lock();
+            while !threads.living.is_empty() {
+                self.thread_ended.wait(&mut threads);
+            }
+        });
+    }
+
+    fn thread_asked_for(&self) {
+        let mut threads = self.threads.lock();
+        threads.starting += 1;
+        threads.last_start = Some(Instant::now());
+    }
+
+    fn thread_not_asked_for(&self) {
+        self.threads.lock().starting -= 1;
+    }
+}
 
 /// Stands for one of the functions that start a thread.
 #[pyclass(frozen, module = "automation._automation")]
@@ -38,13 +110,23 @@ impl ThreadStart {
         if !function.is_callable() {
             return original.call(arguments, keywords);
         }
+        if run.is_cut() {
+            return Err(RunInterrupted::raised());
+        }
         let carried = Carried {
-            run,
+            run: Arc::clone(&run),
             function: function.unbind(),
         };
         let mut carried_arguments = vec![Py::new(py, carried)?.into_bound(py).into_any()];
         carried_arguments.extend(arguments.iter().skip(1));
-        original.call(PyTuple::new(py, carried_arguments)?, keywords)
+        let _stack = DeepStack::of_new_threads(py, STACK_BYTES);
+        let carried_arguments = PyTuple::new(py, carried_arguments)?;
+        run.thread_asked_for();
+        let started = original.call(carried_arguments, keywords);
+        if started.is_err() {
+            run.thread_not_asked_for();
+        }
+        started
     }
 
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -64,7 +146,8 @@ const WAIT: Duration = Duration::from_millis(20);
 /// Returns the living threads of this thread's run.
 #[pyfunction]
 pub(super) fn run_threads() -> Vec<ThreadIdent> {
-    with_current(|run| run.map(|run| run.threads()).unwrap_or_default())
+    let threads = with_current(|run| run.map(|run| run.threads()).unwrap_or_default());
+    threads.into_iter().map(|thread| thread.ident).collect()
 }
 
 /// Waits until one of `count` threads of this thread's run ends, or a moment has passed.
@@ -73,7 +156,7 @@ pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
     let Some(run) = current() else { return };
     py.detach(|| {
         let mut threads = run.threads.lock();
-        if threads.len() >= count {
+        if threads.living.len() >= count {
             run.thread_ended.wait_for(&mut threads, WAIT);
         }
     });
@@ -95,14 +178,26 @@ impl Carried {
         arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
+        let _active = self.run.purity.active();
         let _bound = BoundToRun::to(Arc::clone(&self.run));
+        let _counted = self.run.account().thread_started();
         let _registered = Registered::new(py, &self.run);
         let function = self.function.bind(py);
+        // Whoever started this thread waits without end for one that fails before it has begun.
+        let _ = ffi::call0(Glue::get(py).begin_thread.bind(py));
+        let result = {
+            let _charged = self.run.account().charge();
+            ffi::call(function, arguments, keywords)
+        };
         // Reported here, while the thread still belongs to its run.
-        if let Err(error) = ffi::call(function, arguments, keywords)
+        if let Err(error) = result
             && !error.is_instance_of::<PySystemExit>(py)
         {
             error.write_unraisable(py, Some(function));
+        }
+        if is_forked() {
+            // A copy of the process that has come out of its function has nothing to come back to.
+            ffi::exit_child(0);
         }
     }
 }
@@ -115,7 +210,11 @@ struct Registered<'py> {
 
 impl<'py> Registered<'py> {
     fn new(py: Python<'py>, run: &Arc<Run>) -> Self {
-        run.threads.lock().push(ffi::thread_ident());
+        blocking::unblock();
+        let mut threads = run.threads.lock();
+        threads.starting = threads.starting.saturating_sub(1);
+        threads.living.push(Thread::this());
+        drop(threads);
         Self {
             py,
             run: Arc::clone(run),
@@ -125,9 +224,16 @@ impl<'py> Registered<'py> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let ident = ffi::thread_ident();
-        self.run.threads.lock().retain(|thread| *thread != ident);
+        let this = Thread::this();
+        let end = |threads: &mut Threads| threads.living.retain(|thread| *thread != this);
+        end(&mut self.run.threads.lock());
         self.run.thread_ended.notify_all();
+        stop_tracing(self.py);
         self.run.meet_interruption(self.py);
+        // A run that goes on may have begun to trace again.
+        stop_tracing(self.py);
+        if self.run.is_cut() {
+            self.py.detach(|| end_children(&self.run, this));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automation_core::executor::{Ending, Executor, RunEvent};
+use automation_core::executor::{Executor, RunEvent};
 use serde_json::json;
 
 use crate::support::{Case, Recorder, executor, failure, stdout};
@@ -103,37 +103,8 @@ async fn what_a_script_does_not_catch_fails_it() {
 }
 
 #[tokio::test]
-async fn without_a_run_it_can_not_be_imported() {
-    let executor = executor();
-    // A script may leave it where the host finds it.
-    let case = Case::new("import sys\nfrom automation import ctx\nsys.left_context = ctx");
-    assert_eq!(case.run(&executor).await.ending, Ending::Completed);
-    pyo3::Python::attach(|py| {
-        let source = cr"
-import automation, sys
-try:
-    from automation import ctx
-    raise AssertionError
-except ImportError:
-    pass
-assert not hasattr(automation, 'ctx') and not hasattr(automation, 'absent')
-assert repr(sys.left_context) == '<automation context without a run>'
-try:
-    sys.left_context.ticket
-    raise AssertionError
-except RuntimeError as error:
-    assert str(error) == 'this thread belongs to no run'
-";
-        py.run(source, None, None).unwrap();
-    });
-}
-
-#[tokio::test]
 async fn a_defect_of_ours_is_an_error_and_the_worker_lives_on() {
-    let executor = automation_py::PythonExecutor::builder()
-        .workers(1)
-        .build()
-        .unwrap();
+    let executor = crate::Tested::builder().workers(1).build().unwrap();
     let case = Case::new("from automation import ctx\nctx.secret('panic')");
     let error = executor
         .execute(case.invocation, case.cancel)

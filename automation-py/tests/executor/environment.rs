@@ -89,39 +89,6 @@ os.environ['AUTOMATION_LEFT'] = 'x'
 }
 
 #[tokio::test]
-async fn copies_of_the_environment_are_plain_and_what_is_started_sees_it() {
-    let source = r#"
-import copy, os
-for copied in (copy.deepcopy(os.environ), copy.copy(os.environ), os.environ.copy()):
-    copied['AUTOMATION_COPY'] = '1'
-    print(type(copied).__name__, 'AUTOMATION_COPY' in os.environ)
-os.environ['AUTOMATION_SPAWN'] = '1'
-check = ['sh', '-c', 'test "$AUTOMATION_SPAWN" = 1']
-print(os.spawnvp(os.P_WAIT, 'sh', check), os.spawnv(os.P_WAIT, '/bin/sh', check))
-print(os.spawnvpe(os.P_WAIT, 'sh', check, {'PATH': os.environ['PATH']}))
-"#;
-    let expected = "dict False\ndict False\ndict False\n0 0\n1\n";
-    assert_eq!(stdout(source).await, expected);
-}
-
-#[tokio::test]
-async fn a_bad_variable_fails_as_by_hand() {
-    let source = r#"
-import os
-for act in (lambda: os.environ.__setitem__('a', 1), lambda: os.environ.__setitem__('a=b', ''),
-            lambda: os.environ.__setitem__('a', '\0'), lambda: os.environ['absent'],
-            lambda: os.environ.__delitem__('absent')):
-    try:
-        act()
-    except Exception as error:
-        print(type(error).__name__, error)
-"#;
-    let expected = "TypeError str expected, not int\nOSError [Errno 22] Invalid argument\n\
-                    ValueError embedded null byte\nKeyError 'absent'\nKeyError 'absent'\n";
-    assert_eq!(stdout(source).await, expected);
-}
-
-#[tokio::test]
 async fn the_scripts_folder_comes_first_in_the_import_path() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("neighbour_probe.py"), "VALUE = 42\n").unwrap();
@@ -133,53 +100,6 @@ async fn the_scripts_folder_comes_first_in_the_import_path() {
         let case = Case::at(path.to_str().unwrap(), source);
         assert_eq!(case.run(&executor).await.output.stdout.text, "42 1\n");
     }
-}
-
-#[tokio::test]
-async fn the_import_path_is_the_runs_own() {
-    let executor = executor();
-    let first = tempfile::tempdir().unwrap();
-    let second = tempfile::tempdir().unwrap();
-    for (folder, value) in [(&first, "first"), (&second, "second")] {
-        let source = format!("VALUE = '{value}'\n");
-        std::fs::write(folder.path().join("helper_probe.py"), source).unwrap();
-    }
-    std::fs::write(first.path().join("first_probe.py"), "").unwrap();
-    let run = async |folder: &tempfile::TempDir, source: &str| {
-        let path = folder.path().join("probe.py");
-        let case = Case::at(path.to_str().unwrap(), source);
-        let outcome = case.run(&executor).await;
-        assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
-        outcome.output.stdout.text
-    };
-    let helper = "import helper_probe\nprint(helper_probe.VALUE)\n";
-    for _ in 0..2 {
-        assert_eq!(run(&first, helper).await, "first\n");
-        assert_eq!(run(&second, helper).await, "second\n");
-    }
-    let source = "import sys\nprint(len(sys.path))\nsys.path.insert(0, '/inserted')\n\
-                  print(sys.path[0], sys.path is sys.path)\n";
-    let once = run(&first, source).await;
-    assert!(once.ends_with("/inserted True\n"), "{once}");
-    assert_eq!(run(&first, source).await, once);
-    let source = "import importlib.util, sys\nprint('/inserted' in sys.path, \
-                  importlib.util.find_spec('first_probe'))\n";
-    assert_eq!(run(&second, source).await, "False None\n");
-    // What the host has is as it was.
-    let source = cr"
-import sys
-seen = [entry for entry in sys.path if 'inserted' in entry or entry == FOLDER]
-";
-    let seen = pyo3::Python::attach(|py| {
-        use pyo3::types::PyAnyMethods as _;
-        let namespace = pyo3::types::PyDict::new(py);
-        let namespace = namespace.as_any();
-        namespace.set_item("FOLDER", first.path()).unwrap();
-        py.run(source, Some(namespace.cast().unwrap()), None)
-            .unwrap();
-        namespace.get_item("seen").unwrap().to_string()
-    });
-    assert_eq!(seen, "[]");
 }
 
 #[tokio::test]
@@ -238,25 +158,10 @@ sys.probe_var.set('set')
 sys.settrace(lambda *_: None)
 sys.setprofile(lambda *_: None)
 "#;
-    let executor = automation_py::PythonExecutor::builder()
-        .workers(1)
-        .build()
-        .unwrap();
+    let executor = crate::Tested::builder().workers(1).build().unwrap();
     for _ in 0..2 {
         let outcome = Case::new(source).run(&executor).await;
         assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
         assert_eq!(outcome.output.stdout.text, "28 default None None\n");
     }
-}
-
-#[tokio::test]
-async fn a_copy_that_a_script_forks_ends_where_the_script_ends() {
-    let source = r#"
-import os, sys
-child = os.fork()
-if not child:
-    sys.exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"#;
-    assert_eq!(stdout(source).await, "7\n");
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use automation_core::Reason;
 use automation_core::executor::{Ending, Executor, ExecutorError, Outcome, RunEvent};
+use automation_core::{Concern, Reason};
 use automation_py::PythonExecutor;
 use pyo3::prelude::*;
 
-use crate::support::{Case, executor, failure};
+use crate::support::{Case, STUCK, executor, failure};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -69,17 +69,18 @@ async fn the_traceback_shows_where_it_was() {
 }
 
 #[tokio::test]
-async fn what_waits_in_c_is_abandoned_and_replaced() {
+async fn what_can_not_be_stopped_is_abandoned_and_replaced() {
     let executor = PythonExecutor::builder()
         .workers(1)
         .grace(Duration::from_millis(100))
         .build()
         .unwrap();
-    let source = "import time\nprint('before')\ntime.sleep(1)\nprint('after')\n";
-    let case = Case::new(source).within(SHORT);
+    let source = format!("{STUCK}print('before')\nstuck(1)\nprint('after')\n");
+    let case = Case::new(&source).within(SHORT);
     let host = Arc::clone(&case.host);
     let outcome = case.run(&executor).await;
     assert!(outcome.still_running);
+    assert_eq!(outcome.concern, Some(Concern::Abandoned));
     assert_eq!(*host.events.lock(), [], "it has not ended");
     assert_eq!(outcome.output.stdout.text, "before\n");
     assert!(outcome.duration < Duration::from_millis(600), "{outcome:?}");
@@ -150,7 +151,7 @@ async fn a_long_grace_ends_too() {
         .grace(Duration::from_millis(6500))
         .build()
         .unwrap();
-    let outcome = timed_out(&executor, "import time\ntime.sleep(8)\n").await;
+    let outcome = timed_out(&executor, &format!("{STUCK}stuck(8)\n")).await;
     assert!(outcome.still_running);
     assert!(outcome.duration < Duration::from_secs(7), "{outcome:?}");
 }
@@ -163,9 +164,9 @@ async fn too_many_abandoned_threads_close_the_door_until_one_ends() {
         .abandoned_max(1)
         .build()
         .unwrap();
-    let source = "import time\ntime.sleep(1)\n";
+    let source = format!("{STUCK}stuck(1)\n");
     for _ in 0..2 {
-        assert!(timed_out(&executor, source).await.still_running);
+        assert!(timed_out(&executor, &source).await.still_running);
     }
     assert!(!executor.health().await.available);
     let case = Case::new("print()");
@@ -182,12 +183,14 @@ async fn too_many_abandoned_threads_close_the_door_until_one_ends() {
 #[tokio::test]
 async fn a_cancel_that_can_not_end_it_is_a_failure() {
     let executor = executor();
-    let case = Case::new("import time\ntime.sleep(1)\n");
+    let case = Case::new(&format!("{STUCK}stuck(1)\n"));
     let (cancel, host) = (case.cancel.clone(), Arc::clone(&case.host));
     let waiter = tokio::spawn(async move {
         while host.started.lock().is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        // Until it has come to where nothing ends it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         cancel.cancel();
     });
     let outcome = case.run(&executor).await;

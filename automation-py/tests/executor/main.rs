@@ -7,15 +7,28 @@
 )]
 
 mod support;
+mod tested;
 
+mod bombs;
 mod concurrency;
 mod context;
+mod descriptors;
+mod effects;
 mod endings;
 mod environment;
+mod guard;
 mod inspection;
 mod interruption;
+mod lints;
 mod main_module;
+mod place;
+mod purity_folder;
+mod run_cmd;
 mod run_entry;
 mod scheduling;
+mod shared_interpreter;
+mod signature;
 mod streams;
 mod threads;
+
+use self::tested::{Tested, executor};

@@ -9,7 +9,6 @@ use automation_core::executor::{
 use automation_core::secret::{Secret, SecretError};
 use automation_core::storage::StorageError;
 use automation_core::{ExecutionId, Reason, Script};
-use automation_py::PythonExecutor;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,6 +18,8 @@ use uuid::Uuid;
 pub(crate) struct Recorder {
     pub(crate) started: Mutex<Option<Instant>>,
     pub(crate) events: Mutex<Vec<RunEvent>>,
+    /// What the script did to the world; most scripts of the tests do something.
+    pub(crate) effects: Mutex<Vec<RunEvent>>,
     pub(crate) dry_run: bool,
 }
 
@@ -29,7 +30,10 @@ impl RunHost for Recorder {
     }
 
     fn emit(&self, event: RunEvent) {
-        self.events.lock().push(event);
+        match event {
+            RunEvent::Effect { .. } => self.effects.lock().push(event),
+            other => self.events.lock().push(other),
+        }
     }
 
     fn secret(&self, name: &str) -> Result<Secret, SecretError> {
@@ -62,6 +66,16 @@ impl RunHost for Recorder {
         self.dry_run
     }
 }
+
+/// Defines `stuck(seconds)`, a call of foreign code that no signal ends.
+pub(crate) const STUCK: &str = "\
+import ctypes, time
+class At(ctypes.Structure): _fields_ = [('s', ctypes.c_long), ('ns', ctypes.c_long)]
+def stuck(seconds):
+    mutex, end, lib = ctypes.create_string_buffer(64), time.time() + seconds, ctypes.CDLL(None)
+    lib.pthread_mutex_lock(mutex)
+    lib.pthread_mutex_timedlock(mutex, ctypes.byref(At(int(end), int(end % 1 * 1e9))))
+";
 
 /// One run to be.
 pub(crate) struct Case {
@@ -107,7 +121,7 @@ impl Case {
         self
     }
 
-    pub(crate) async fn run(self, executor: &PythonExecutor) -> Outcome {
+    pub(crate) async fn run(self, executor: &Tested) -> Outcome {
         executor
             .execute(self.invocation, self.cancel)
             .await
@@ -115,13 +129,8 @@ impl Case {
     }
 }
 
-/// Returns an executor that gives up soon.
-pub(crate) fn executor() -> PythonExecutor {
-    PythonExecutor::builder()
-        .grace(Duration::from_millis(300))
-        .build()
-        .unwrap()
-}
+// What a suite is about: each suite's root says it.
+pub(crate) use crate::{Tested, executor};
 
 /// Runs a source with an executor of its own.
 pub(crate) async fn run(source: &str) -> Outcome {

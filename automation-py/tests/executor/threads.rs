@@ -1,8 +1,5 @@
 //! Threads that scripts start.
 
-use std::time::Duration;
-
-use automation_core::Executor;
 use automation_core::executor::Ending;
 
 use crate::support::{Case, executor, run, stdout};
@@ -104,55 +101,6 @@ print(sys.excepthook is sys.__excepthook__)
     let text = outcome.output.stderr.text;
     assert_eq!(text.matches("ZeroDivisionError").count(), 2, "{text}");
     assert_eq!(text.matches("ValueError: deleted").count(), 2, "{text}");
-}
-
-#[tokio::test]
-async fn what_a_thread_writes_after_its_run_is_counted_and_dropped() {
-    let source = r#"
-import sys, threading, time
-text = 'late'
-def late():
-    time.sleep(0.1)
-    print(text)
-    sys.stderr.write(text)
-threading.Thread(target=late, daemon=True).start()
-print('end')
-"#;
-    let executor = executor();
-    let outcome = Case::new(source).run(&executor).await;
-    assert_eq!(outcome.output.stdout.text, "end\n");
-    let next = Case::new("import time\ntime.sleep(0.3)\nprint('next')")
-        .run(&executor)
-        .await;
-    assert_eq!(next.output.stdout.text, "next\n");
-    assert_eq!(next.output.stderr.text, "");
-    // The thread's globals were there, or it would have written a traceback.
-    assert_eq!(executor.health().await.details["late_output_bytes"], 9);
-}
-
-#[tokio::test]
-async fn a_thread_that_is_left_behind_can_ask_nothing_more() {
-    let source = r#"
-import threading, time
-from automation import ctx
-def late():
-    time.sleep(0.05)
-    try:
-        ctx.log('late')
-    except RuntimeError as error:
-        threading.probe = str(error)
-threading.Thread(target=late, daemon=True).start()
-"#;
-    let executor = executor();
-    let case = Case::new(source);
-    let host = std::sync::Arc::clone(&case.host);
-    case.run(&executor).await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    let outcome = Case::new("import threading\nprint(threading.probe)")
-        .run(&executor)
-        .await;
-    assert_eq!(outcome.output.stdout.text, "the run has ended\n");
-    assert!(host.events.lock().is_empty());
 }
 
 #[tokio::test]

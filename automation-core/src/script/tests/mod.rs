@@ -4,6 +4,7 @@ mod metadata;
 mod output;
 mod parameters;
 mod registry;
+mod signature;
 
 use super::{Diagnostic, Script};
 

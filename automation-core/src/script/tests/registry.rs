@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
-use super::super::{Diagnostic, RegistryError, Script, ScriptRegistry};
+use super::super::{Diagnostic, Inspection, RegistryError, Script, ScriptRegistry};
 use super::source;
 use crate::limits::SCRIPT_BYTES_MAX;
 
@@ -52,8 +52,8 @@ fn invalid(registry: &ScriptRegistry) -> Vec<String> {
     all.map(ToString::to_string).collect()
 }
 
-fn nothing(_: &Script) -> Result<Vec<Diagnostic>, RegistryError> {
-    Ok(Vec::new())
+fn nothing(_: &Script) -> Result<Inspection, RegistryError> {
+    Ok(Inspection::default())
 }
 
 #[test]
@@ -272,14 +272,15 @@ fn an_inspection_demotes_and_warns_and_is_forgotten_by_the_next() {
     let folder = folder(&[("bad.py", PLAIN), ("fine.py", PLAIN), ("odd.py", PLAIN)]);
     let registry = ScriptRegistry::load(folder.path()).unwrap();
     let inspect = |script: &Script| {
-        Ok::<_, RegistryError>(match script.name() {
+        let found = match script.name() {
             "bad.py" => vec![
                 Diagnostic::warning("bad.py", "odd"),
                 Diagnostic::error("bad.py", "invalid syntax").at(3, 7),
             ],
             "odd.py" => vec![Diagnostic::warning("odd.py", "no guard")],
             _ => Vec::new(),
-        })
+        };
+        Ok::<_, RegistryError>(Inspection::from(found))
     };
     let loaded = registry.index();
     let first = registry.refresh(inspect).unwrap();
@@ -319,7 +320,7 @@ fn a_failed_inspection_leaves_the_former_index() {
     let registry = ScriptRegistry::from_scripts([script("a.py"), script("b.py")]);
     let before = registry.index();
     let failed = registry.refresh(|script| match script.name() {
-        "a.py" => Ok(vec![Diagnostic::error("a.py", "bad")]),
+        "a.py" => Ok(vec![Diagnostic::error("a.py", "bad")].into()),
         _ => Err(RegistryError::Folder {
             folder: "x".into(),
             source: std::io::ErrorKind::Other.into(),

@@ -1,0 +1,24 @@
+//! `POST /automation/scripts/validate`: what is wrong or doubtful about a source, without keeping it.
+
+use automation_core::Automation;
+use axum::extract::State;
+
+use crate::document::Document;
+use crate::dto::{Envelope, ValidationDto};
+use crate::error::ApiResult;
+use crate::request;
+
+pub(super) async fn validate(
+    State(automation): State<Automation>,
+    document: Document,
+) -> ApiResult<Envelope<ValidationDto>> {
+    let (name, source) = request::validate(document)?;
+    let validation = automation.validate(name, source).await?;
+    let fitness = if validation.is_valid() {
+        "can"
+    } else {
+        "can't"
+    };
+    let message = format!("Script {} {fitness} run", validation.name);
+    Ok(Envelope::new(ValidationDto::from(validation), message))
+}

@@ -1,0 +1,105 @@
+//! The programs that a run's threads started, as the kernel lists them. Needs no GIL.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use super::Run;
+use crate::ffi::{Thread, blocking};
+
+/// Processes of one run that are looked at, at most.
+const TREE_MAX: usize = 4096;
+/// How often a process that was stopped is looked at until it stands still.
+const STOP_LOOKS: usize = 20;
+/// How often the children of a thread that ends are looked for.
+const END_LOOKS: usize = 20;
+
+impl Run {
+    /// Returns what a thread of this run has started since the run began and nobody has reaped.
+    pub(crate) fn children(&self, thread: Thread) -> Vec<i32> {
+        let mut children = children_of("self", thread.number);
+        if !children.is_empty() {
+            let begin = self.begin_ticks();
+            children.retain(|child| started_ticks(*child).is_some_and(|at| at >= begin));
+        }
+        children
+    }
+
+    /// Returns when it began in the kernel's ticks. What is older was left by an earlier run.
+    fn begin_ticks(&self) -> u64 {
+        let elapsed = self.started_at().map_or(Duration::ZERO, |at| at.elapsed());
+        let ticks = u64::try_from(elapsed.as_millis() / 10).unwrap_or(u64::MAX);
+        blocking::ticks_since_boot().saturating_sub(ticks + 1)
+    }
+}
+
+/// Kills and reaps what is left of the children of the calling thread, which ends or goes on to another run.
+pub(crate) fn end_children(run: &Run, this: Thread) {
+    for _ in 0..END_LOOKS {
+        let children = run.children(this);
+        if children.is_empty() {
+            return;
+        }
+        kill_trees(&children);
+        blocking::reap_children();
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Stops processes and all below them, top down so that none escapes by forking, and then kills them.
+pub(crate) fn kill_trees(roots: &[i32]) {
+    let mut tree = roots.to_vec();
+    let mut next = 0;
+    while next < tree.len() && tree.len() < TREE_MAX {
+        let process = tree[next];
+        blocking::signal_process(process, libc::SIGSTOP);
+        wait_until_stopped(process);
+        tree.extend(all_children_of(process));
+        next += 1;
+    }
+    for process in tree {
+        blocking::signal_process(process, libc::SIGKILL);
+    }
+}
+
+fn wait_until_stopped(process: i32) {
+    for _ in 0..STOP_LOOKS {
+        let state = stat(process).and_then(|fields| fields.chars().next());
+        if !matches!(state, Some('R' | 'S')) {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
+/// Returns the children of one thread.
+fn children_of(process: &str, thread: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{process}/task/{thread}/children"));
+    let list = list.unwrap_or_default();
+    list.split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
+
+/// Returns the children of all threads of a process.
+fn all_children_of(process: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    threads
+        .flat_map(|thread| children_of(&process.to_string(), thread))
+        .collect()
+}
+
+/// Returns what the kernel says of a process, from its state on.
+fn stat(process: i32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it may hold anything, parentheses among it.
+    Some(line.rsplit_once(") ")?.1.to_owned())
+}
+
+/// Returns when a process began. `None` when it is gone.
+fn started_ticks(process: i32) -> Option<u64> {
+    // Field 22 of the whole line, and the state is field 3.
+    stat(process)?.split(' ').nth(19)?.parse().ok()
+}

@@ -1,0 +1,224 @@
+//! What a script does that will harm its host is warned of, with its place and a code that allows it.
+
+use automation_core::script::Severity;
+use automation_core::{Executor, Script};
+use automation_py::PythonExecutor;
+
+use crate::support::executor;
+
+/// Returns line, column and code of each warning.
+fn codes(executor: &PythonExecutor, source: &str) -> Vec<(u32, u32, String)> {
+    let script = Script::parse("probe.py", source.as_bytes()).unwrap();
+    let found = executor.inspect(&script).unwrap().diagnostics;
+    let code = |text: &str| {
+        text.rsplit_once('[')
+            .map(|(_, code)| code.trim_end_matches(']').to_owned())
+    };
+    found
+        .iter()
+        .map(|warning| {
+            assert_eq!(warning.severity, Severity::Warning, "{source}: {warning}");
+            let code = code(&warning.message).unwrap_or_else(|| panic!("{warning}"));
+            (warning.line.unwrap(), warning.column.unwrap(), code)
+        })
+        .collect()
+}
+
+#[test]
+fn harm_is_found_where_it_is() {
+    let executor = executor();
+    for (source, line, column, code) in [
+        ("import os\nos._exit(1)\n", 2, 1, "exit-process"),
+        (
+            "from os import _exit as out\n'ä'; out(1)\n",
+            2,
+            6,
+            "exit-process",
+        ),
+        (
+            "import os as o\nlist(map(o.abort, []))\n",
+            2,
+            10,
+            "exit-process",
+        ),
+        (
+            "import os\nos.execvp('ls', ['ls'])\n",
+            2,
+            1,
+            "replace-process",
+        ),
+        ("import os\nif os.fork() == 0: pass\n", 2, 4, "fork"),
+        (
+            "from concurrent.futures import ProcessPoolExecutor\nx = ProcessPoolExecutor()\n",
+            2,
+            5,
+            "fork",
+        ),
+        ("import signal\nsignal.alarm(5)\n", 2, 1, "timer"),
+        ("import os\nos.chdir('/tmp')\n", 2, 1, "working-directory"),
+        ("import os\nos.umask(0)\n", 2, 1, "working-directory"),
+        ("import os\nos.setuid(1)\n", 2, 1, "identity"),
+        (
+            "import locale\nlocale.setlocale(locale.LC_ALL, '')\n",
+            2,
+            1,
+            "process-state",
+        ),
+        ("name = input()\n", 1, 8, "terminal"),
+        (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n",
+            2,
+            1,
+            "kill-host",
+        ),
+        ("import os\nos.kill(0, 9)\n", 2, 1, "kill-host"),
+        ("import os\nos.kill(-1, 9)\n", 2, 1, "kill-host"),
+        ("import os\nos.close(1)\n", 2, 1, "close-stream"),
+        ("import os\nos.dup2(3, 1)\n", 2, 1, "close-stream"),
+        (
+            "import sys\nsys.setrecursionlimit(1000000)\n",
+            2,
+            1,
+            "recursion-limit",
+        ),
+        ("import ctypes\n", 1, 1, "foreign-code"),
+        ("from ctypes import util\n", 1, 1, "foreign-code"),
+        ("import json\njson.dumps = print\n", 2, 1, "patch"),
+        (
+            "import socket\nsocket.socket.connect = None\n",
+            2,
+            1,
+            "patch",
+        ),
+        (
+            "from json import JSONEncoder\ndel JSONEncoder.default\n",
+            2,
+            5,
+            "patch",
+        ),
+        (
+            "import json\nsetattr(json, 'dumps', print)\n",
+            2,
+            1,
+            "patch",
+        ),
+        (
+            "import subprocess\nx = 1\nsubprocess.run(f'ls {x}', shell=True)\n",
+            3,
+            1,
+            "shell-injection",
+        ),
+        (
+            "import os\nx = 1\nos.system('ls %s' % x)\n",
+            3,
+            1,
+            "shell-injection",
+        ),
+        (
+            "import os\nx = 1\nos.popen('ls {}'.format(x))\n",
+            3,
+            1,
+            "shell-injection",
+        ),
+        (
+            "import subprocess as s\nx = ''\nc = 'ls ' + x\ns.call(c, shell=True)\n",
+            4,
+            1,
+            "shell-injection",
+        ),
+        (
+            "while True:\n    try:\n        pass\n    except:\n        pass\n",
+            4,
+            5,
+            "swallow",
+        ),
+        (
+            "for x in y:\n    try:\n        x()\n    except (OSError, BaseException):\n        continue\n",
+            4,
+            5,
+            "swallow",
+        ),
+    ] {
+        assert_eq!(
+            codes(&executor, source),
+            [(line, column, code.to_owned())],
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn what_harms_nobody_is_left_alone() {
+    let executor = executor();
+    for source in [
+        "import sys\nsys.exit(1)\n",
+        "import logging\nlogging.basicConfig(level=10)\n",
+        "import sys, io\nsys.stdout = io.StringIO()\nsys.argv = []\n",
+        "import os\nos.environ['A'] = '1'\nhasattr(os, 'fork')\n",
+        "import os\nos.kill(4711, 15)\nos.close(5)\n",
+        "import sys\nsys.setrecursionlimit(5000)\n",
+        "class A: pass\na = A()\na.x = 1\nA.y = 2\n",
+        "def f(json):\n    json.dumps = 1\n",
+        "def input(): return ''\ninput()\n",
+        "import subprocess\nx = 1\nsubprocess.run(['ls', f'{x}'])\nsubprocess.run('ls | wc', shell=True)\n",
+        "import subprocess, shlex\nx = ''\nsubprocess.run(f'ls {shlex.quote(x)} | wc', shell=True)\n",
+        "import subprocess\nx = 1\nsubprocess.run(f'ls {x}', shell=False)\n",
+        "while True:\n    try:\n        pass\n    except Exception:\n        pass\n",
+        "while True:\n    try:\n        pass\n    except BaseException:\n        print()\n        raise\n",
+        "try:\n    pass\nexcept BaseException:\n    pass\n",
+        "while True:\n    def f():\n        try:\n            pass\n        except: pass\n    break\n",
+    ] {
+        assert_eq!(codes(&executor, source), [], "{source}");
+    }
+}
+
+#[test]
+fn a_line_can_allow_a_code() {
+    let executor = executor();
+    let allowed = "import os\nos._exit(1)  # automation: allow(exit-process)\nos.chdir('/') # automation: allow(fork, working-directory)\n";
+    assert_eq!(codes(&executor, allowed), []);
+    let other = "import os\nos._exit(1)  # automation: allow(fork)\n";
+    assert_eq!(codes(&executor, other), [(2, 1, "exit-process".to_owned())]);
+    let script = Script::parse("x.py", b"x = 1  # automation: allow(exit)\n").unwrap();
+    let found = executor.inspect(&script).unwrap().diagnostics;
+    assert!(
+        found[0].to_string().starts_with(
+            "x.py:1:8: allow(exit) is unknown, expected one of close-stream, exit-process"
+        ),
+        "{found:?}"
+    );
+}
+
+/// In a process of its own a script harms itself only.
+#[test]
+fn isolation_allows_what_harms_a_host_only() {
+    let block = "# /// script\n# [tool.automation]\n# isolation = \"process\"\n# ///\n";
+    let source = format!("{block}import os\nos.chdir('/')\nos.system(f'ls {{os.sep}}')\ninput()\n");
+    let codes: Vec<_> = codes(&executor(), &source)
+        .into_iter()
+        .map(|(.., code)| code)
+        .collect();
+    assert_eq!(codes, ["shell-injection", "terminal"]);
+}
+
+#[test]
+fn the_bundled_scripts_and_examples_are_free_of_warnings() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let executor = executor();
+    let mut seen = 0;
+    for folder in ["scripts", "examples/helpdesk"] {
+        for file in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "py") {
+                let script = Script::parse(&path, &std::fs::read(&path).unwrap()).unwrap();
+                assert_eq!(
+                    executor.inspect(&script).unwrap().diagnostics,
+                    [],
+                    "{path:?}"
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}
