@@ -53,6 +53,7 @@ async fn commit_until(storage: Arc<PostgresStorage>, told: Arc<Told>, stop: Arc<
 }
 
 /// How often a fault is made: a few times, or as often as the environment says.
+#[expect(clippy::disallowed_methods, reason = "a test is no library")]
 fn times(name: &str, few: usize) -> usize {
     std::env::var(name).map_or(few, |text| text.parse().unwrap())
 }
