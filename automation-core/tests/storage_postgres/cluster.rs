@@ -20,11 +20,15 @@ const DEFAULT_PORT: u16 = 5432;
 
 /// Keeps the server as long as this process lives, however that ends: its standard input is a pipe from here.
 const KEEPER: &str = r#"
-"$0" "$@" </dev/null >>"$PGDATA/log" 2>&1 &
-echo $!
-read -r _
-kill -QUIT $! 2>/dev/null
-wait $!
+exec 3<&0
+"$0" "$@" </dev/null >>"$PGDATA/log" 2>&1 3<&- &
+server=$!
+echo $server
+(read -r _ <&3; kill -QUIT $server) 2>/dev/null &
+reader=$!
+exec 3<&-
+wait $server
+kill $reader 2>/dev/null
 [ -e "$PGDATA/keep" ] || rm -rf "$PGDATA"
 "#;
 
@@ -136,8 +140,32 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the server, and waits until it answers.
+    /// Starts the server, and waits until it answers. One that was killed leaves children that end a moment later; as
+    /// long as they live, a new one refuses to start.
     pub(crate) fn run(&self) {
+        let begin = Instant::now();
+        while !self.runs() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{}", self.log());
+            self.stop();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = std::fs::remove_file(self.folder.join("keep"));
+    }
+
+    /// Starts the server, and returns whether it came to answer.
+    fn runs(&self) -> bool {
+        let pid = self.spawn();
+        while !self.answers() {
+            if !is_alive(&pid) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
+    /// Starts the server behind a keeper; returns its process id.
+    fn spawn(&self) -> String {
         let mut keeper = as_unprivileged(Path::new("/bin/sh"));
         keeper.args(["-c", KEEPER]).arg(binary("postgres"));
         let fixed = [
@@ -149,10 +177,8 @@ impl Cluster {
         for option in fixed.iter().chain(&self.options) {
             keeper.args(["-c", option]);
         }
-        let (sockets, port) = (
-            format!("unix_socket_directories={}", self.folder.display()),
-            format!("port={}", self.port),
-        );
+        let sockets = format!("unix_socket_directories={}", self.folder.display());
+        let port = format!("port={}", self.port);
         keeper
             .args(["-c", &sockets, "-c", &port])
             .env("PGDATA", &self.folder);
@@ -162,16 +188,11 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut pid = String::new();
+        let mut output = BufReader::new(keeper.stdout.take().unwrap());
+        output.read_line(&mut pid).unwrap();
         *self.keeper.lock().unwrap() = Some(keeper);
-        let begin = Instant::now();
-        while !self.answers() {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        pid.trim().to_owned()
     }
 
     fn answers(&self) -> bool {
@@ -186,7 +207,7 @@ impl Cluster {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// Kills all processes of the server at once, as a crash of the machine would end them.
+    /// Kills the server, as a crash of the machine would end it. It can be run again.
     pub(crate) fn kill(&self) {
         let pid = std::fs::read_to_string(self.folder.join("postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap();
@@ -194,17 +215,9 @@ impl Cluster {
         let killed = Command::new("kill").args(["-9", pid]).status().unwrap();
         assert!(killed.success());
         self.stop();
-        // Its children end as soon as they see that it is gone, and a new server waits for them.
-        while Command::new("kill")
-            .args(["-0", pid])
-            .stderr(Stdio::null())
-            .status()
-            .unwrap()
-            .success()
-        {
+        while is_alive(pid) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        std::fs::remove_file(self.folder.join("keep")).unwrap();
     }
 
     fn stop(&self) {
@@ -313,6 +326,12 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn is_alive(pid: &str) -> bool {
+    let mut asked = Command::new("kill");
+    asked.args(["-0", pid]).stderr(Stdio::null());
+    asked.status().unwrap().success()
 }
 
 /// Lets a keeper end its server.
