@@ -23,6 +23,8 @@ use crate::run::Run;
 const STALL: Duration = Duration::from_millis(1);
 /// Age of the last take from which a worker that is done takes over by itself.
 const FOLLOW: Duration = Duration::from_micros(200);
+/// Idle workers that stay.
+const WORKERS_KEPT: usize = 4;
 /// Runs that leave the queue within one tick when its scripts are too short to share.
 const BUSY_TAKES: u64 = 8;
 
@@ -55,6 +57,8 @@ pub(super) struct Worker {
     errand: Mutex<Option<Errand>>,
     /// The clock of its thread, once that has started.
     pub(super) clock: OnceLock<ThreadClock>,
+    /// What that showed when it was read last: it stands still while the worker has nothing to do.
+    cpu: Mutex<Duration>,
 }
 
 impl Worker {
@@ -66,7 +70,18 @@ impl Worker {
             abandoned: AtomicBool::new(false),
             errand: Mutex::new(None),
             clock: OnceLock::new(),
+            cpu: Mutex::new(Duration::ZERO),
         }
+    }
+
+    fn cpu_time(&self) -> Duration {
+        let mut cpu = self.cpu.lock();
+        if self.current.lock().is_some()
+            && let Some(read) = self.clock.get().and_then(|clock| clock.read())
+        {
+            *cpu = read;
+        }
+        *cpu
     }
 }
 
@@ -78,6 +93,8 @@ pub(super) struct State {
     /// The worker that drains the queue.
     pub(super) drainer: Option<usize>,
     pub(super) taken: u64,
+    /// Whether the watchdog has something to look at that it may not have seen.
+    pub(super) is_watchdog_called: bool,
     /// Workers that were woken or started and have not looked at the queue yet.
     sent: usize,
     last_taken: Instant,
@@ -97,6 +114,7 @@ impl State {
             workers: Vec::new(),
             drainer: None,
             taken: 0,
+            is_watchdog_called: false,
             sent: 0,
             last_taken: Instant::now(),
             quarantined: Vec::new(),
@@ -115,10 +133,18 @@ impl State {
         worker
     }
 
-    /// Takes a worker whose thread did not start out of the books.
+    /// Takes a worker whose thread did not start, or has ended, out of the books.
     pub(super) fn dismiss(&mut self, worker: &Arc<Worker>) {
         self.sent -= usize::from(worker.errand.lock().take().is_some());
+        if self.drainer == Some(worker.id) {
+            self.drainer = None;
+        }
         self.workers.retain(|other| !Arc::ptr_eq(other, worker));
+    }
+
+    /// Returns whether a worker that found nothing to do for long may end.
+    pub(super) fn is_surplus(&self, worker: &Worker) -> bool {
+        self.workers.len() > WORKERS_KEPT && self.queue.is_empty() && worker.errand.lock().is_none()
     }
 
     /// Puts a run into the queue, and sees to it that somebody takes it soon.
@@ -178,8 +204,7 @@ impl State {
 
     /// Returns the processor time that all workers have used.
     pub(super) fn cpu_time(&self) -> Duration {
-        let clocks = self.workers.iter().filter_map(|worker| worker.clock.get());
-        clocks.filter_map(|clock| clock.read()).sum()
+        self.workers.iter().map(|worker| worker.cpu_time()).sum()
     }
 
     /// Returns the names of the scripts of which a run is under way.
