@@ -261,3 +261,96 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use automation_core::executor::{Invocation, RunEvent, RunHost};
+    use automation_core::secret::{Secret, SecretError};
+    use automation_core::storage::StorageError;
+    use automation_core::{ExecutionId, Script};
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::{Errand, Help, STALL, State};
+    use crate::ffi::Thread;
+    use crate::run::{LateBytes, MemoryMode, Run};
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl RunHost for Silent {
+        fn started(&self) {}
+        fn emit(&self, _: RunEvent) {}
+        fn secret(&self, name: &str) -> Result<Secret, SecretError> {
+            let name = name.to_owned();
+            Err(SecretError::Missing { name })
+        }
+        fn journal(&self, _: Value) -> Result<(), StorageError> {
+            Ok(())
+        }
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+        fn is_cancelled(&self) -> bool {
+            false
+        }
+        fn dry_run(&self) -> bool {
+            false
+        }
+    }
+
+    fn run(script: &str) -> Arc<Run> {
+        let script = Arc::new(Script::parse(script, b"").unwrap());
+        let id = ExecutionId::from_uuid(Uuid::nil());
+        let invocation = Invocation::new(id, script, Arc::new(Silent));
+        Run::new(invocation, &LateBytes::default(), MemoryMode::Off, false).0
+    }
+
+    /// A worker that runs `a.py`, while another run of it has waited for too long.
+    fn standing() -> (State, Instant) {
+        let mut state = State::new();
+        let worker = state.hire(Errand::Any);
+        assert_eq!(state.push(&run("a.py")), Help::Comes);
+        assert!(state.take(&worker, Thread::this()).is_some());
+        assert_eq!(state.push(&run("a.py")), Help::Comes);
+        (state, Instant::now() + STALL + Duration::from_millis(1))
+    }
+
+    #[test]
+    fn scripts_that_wait_get_another_worker() {
+        let (mut state, later) = standing();
+        assert_eq!(state.pass_on(Instant::now(), 0, false), Help::Comes);
+        assert_eq!(state.pass_on(later, 0, false), Help::Missing(Errand::Any));
+    }
+
+    #[test]
+    fn scripts_that_compute_get_none_but_another_script_does() {
+        let (mut state, later) = standing();
+        assert_eq!(state.pass_on(later, 0, true), Help::Comes);
+        state.push(&run("b.py"));
+        let help = state.pass_on(later, 0, true);
+        assert_eq!(help, Help::Missing(Errand::Fresh));
+        let worker = state.hire(Errand::Fresh);
+        std::thread::sleep(STALL);
+        let taken = state.take(&worker, Thread::this()).unwrap();
+        assert_eq!(taken.invocation.script.name(), "b.py");
+    }
+
+    #[test]
+    fn one_worker_is_sent_at_a_time_and_an_order_is_never_lost() {
+        let (mut state, later) = standing();
+        let worker = state.hire(Errand::Any);
+        assert_eq!(
+            state.pass_on(later, 0, false),
+            Help::Comes,
+            "one is on its way"
+        );
+        assert!(!state.is_surplus(&worker));
+        // Its thread could not be started, or ended before it looked.
+        state.dismiss(&worker);
+        assert_eq!(state.pass_on(later, 0, false), Help::Missing(Errand::Any));
+    }
+}

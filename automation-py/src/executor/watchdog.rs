@@ -30,7 +30,7 @@ const REPEAT_ABANDONED: Duration = Duration::from_secs(1);
 const REPEATS_MAX: u32 = 120;
 
 /// Share of the time between two looks from which the scripts are taken to compute all the time.
-const SATURATED: f64 = 0.75;
+const SATURATED: f64 = 0.3;
 
 /// A run that was cut short and has not ended.
 struct CutRun {
