@@ -15,6 +15,8 @@ mod environment;
 #[path = "../executor/main_module.rs"]
 mod main_module;
 mod misbehaving;
+#[path = "../executor/run_cmd.rs"]
+mod run_cmd;
 #[path = "../executor/run_entry.rs"]
 mod run_entry;
 #[path = "../executor/streams.rs"]
