@@ -134,7 +134,7 @@ def test_the_zygote_can_be_started_by_hand() -> None:
     """Another program may speak to it as the executor does; scripts see no frames of ours there either."""
     source = "from automation import ctx\ntry:\n    ctx.run_cmd('ls')\nexcept TypeError:\n    open('/absent/x', 'w')\n"
     ours, theirs = pair()
-    with ours, subprocess.Popen([sys.executable, "-m", "automation._zygote"], stdin=theirs) as zygote:
+    with subprocess.Popen([sys.executable, "-m", "automation._zygote"], stdin=theirs) as zygote, ours:
         theirs.close()
         ours.send(b"\x03{}")
         assert message(ours)["executable"] == sys.executable
