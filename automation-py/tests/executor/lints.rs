@@ -1,4 +1,5 @@
-//! What a script does that will harm its host is warned of, with its place and a code that allows it.
+//! What a script does that is refused in a run or reaches other runs is warned of, with its place and a code that
+//! allows it.
 
 use automation_core::script::Severity;
 use automation_core::{Executor, Script};
@@ -239,7 +240,9 @@ async fn warnings_are_true() {
             "{change}"
         );
         // What has a function of its own in runs has it from the run after its first import.
-        Case::new(change.lines().next().unwrap()).run(&executor).await;
+        Case::new(change.lines().next().unwrap())
+            .run(&executor)
+            .await;
         let case = Case::new(change);
         let host = std::sync::Arc::clone(&case.host);
         case.run(&executor).await;
