@@ -226,27 +226,22 @@ async fn warnings_are_true() {
     }
     for change in [
         "import gc\ngc.disable()",
-        "import gc\ngc.set_threshold(7)",
+        "import gc\ngc.set_threshold(701)",
         "import locale\nlocale.setlocale(locale.LC_ALL, 'C.UTF-8')",
-        "import socket\nsocket.setdefaulttimeout(5)",
-        "import sys\nsys.setrecursionlimit(999)",
-        "import threading\nthreading.settrace(print)",
+        "import socket\nsocket.setdefaulttimeout(1000)",
+        "import sys\nsys.setrecursionlimit(1001)",
         "import urllib.request\nurllib.request.install_opener(5)",
-        "import json\njson.loads = print",
     ] {
-        let code = &codes(&executor, change)[0].2;
-        assert!(
-            ["process-state", "patch"].contains(&code.as_str()),
-            "{change}"
-        );
+        assert_eq!(codes(&executor, change)[0].2, "process-state", "{change}");
         // What has a function of its own in runs has it from the run after its first import.
         Case::new(change.lines().next().unwrap())
             .run(&executor)
             .await;
         let case = Case::new(change);
         let host = std::sync::Arc::clone(&case.host);
-        case.run(&executor).await;
-        assert!(!host.events.lock().is_empty(), "{change} is not noticed");
+        let outcome = case.run(&executor).await;
+        let told = !host.events.lock().is_empty();
+        assert!(told, "{change} is not noticed: {outcome:?}");
     }
 }
 

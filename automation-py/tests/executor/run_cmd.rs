@@ -6,6 +6,7 @@ use automation_core::Reason;
 use automation_core::executor::{Ending, Executor, RunEvent};
 use serde_json::json;
 
+use crate::Tested;
 use crate::support::{Case, executor, failure, stdout};
 
 async fn said(body: &str) -> String {
@@ -99,9 +100,11 @@ async fn the_end_of_the_run_kills_the_whole_tree() {
         "from automation import ctx\nctx.run_cmd(['sh', '-c', 'sleep 77 & echo $! > {}; wait'])\n",
         mark.display()
     );
+    // With the time for it that scripts have: others may compute meanwhile.
+    let executor = Tested::builder().build().unwrap();
     let outcome = Case::new(&source)
         .within(Duration::from_secs(1))
-        .run(&executor())
+        .run(&executor)
         .await;
     assert_eq!(failure(&outcome).0, Reason::Timeout);
     assert!(!outcome.still_running);
