@@ -286,31 +286,6 @@ async fn health_shows_the_zygote_once_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_cancel_in_the_queue_answers_at_once() {
-    let executor = Arc::new(Tested::builder().workers(1).build().unwrap());
-    let long = Case::new("import time\ntime.sleep(1)\n");
-    let host = Arc::clone(&long.host);
-    let first = tokio::spawn({
-        let executor = Arc::clone(&executor);
-        async move { long.run(&executor).await }
-    });
-    while host.started.lock().is_none() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let queued = Case::new("print('never')");
-    let (cancel, host) = (queued.cancel.clone(), Arc::clone(&queued.host));
-    let begin = Instant::now();
-    let (outcome, ()) = tokio::join!(queued.run(&executor), async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        cancel.cancel();
-    });
-    assert!(begin.elapsed() < Duration::from_millis(700));
-    assert_eq!(outcome.ending, Ending::Cancelled);
-    assert!(host.started.lock().is_none());
-    assert_eq!(first.await.unwrap().ending, Ending::Completed);
-}
-
-#[tokio::test]
 async fn an_inspection_without_an_inspector_looks_at_the_syntax() {
     let executor = executor();
     let inspect = |source: &str| {
