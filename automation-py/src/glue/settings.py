@@ -75,15 +75,23 @@ late_parts = {}
 
 
 def install_late_parts():
+    """Prepares what was imported. Returns whether another thread still imports some of it."""
+    is_any_left = False
     for name in list(late_parts):
-        if name in sys.modules:
-            install = late_parts.pop(name, None)
-            if install is not None:
-                try:
-                    install(sys.modules[name])
-                except BaseException:
-                    late_parts[name] = install
-                    raise
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        if getattr(getattr(module, "__spec__", None), "_initializing", False):
+            is_any_left = True
+            continue
+        install = late_parts.pop(name, None)
+        if install is not None:
+            try:
+                install(module)
+            except BaseException:
+                late_parts[name] = install
+                raise
+    return is_any_left
 
 
 def late_part(name):

@@ -114,9 +114,14 @@ pub(super) fn imported(py: Python<'_>) {
             run.purity.sample.note_import();
         }
     });
-    let noted = glue.function(py, "install_late_parts");
-    if let Err(error) = noted.and_then(|install| install.call0()) {
-        tracing::error!(%error, "modules imported just now are not prepared for runs");
+    let install = glue.function(py, "install_late_parts");
+    match install.and_then(|install| install.call0()?.is_truthy()) {
+        Ok(false) => {}
+        Ok(true) => modules::look_again(),
+        Err(error) => {
+            tracing::error!(%error, "modules imported just now are not prepared for runs");
+            modules::look_again();
+        }
     }
 }
 
