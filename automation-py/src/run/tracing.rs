@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::with_current;
-use crate::ffi::tracing;
+use crate::ffi::{blocking, tracing};
 use crate::module::RunInterrupted;
 
 /// Time that a script has to clean up: until then an interruption is raised once.
@@ -24,6 +24,7 @@ thread_local! {
 /// Takes note that an interruption was made in this thread: if its run should have ended some time ago, and still
 /// catches them, each line raises one from now on.
 pub(crate) fn interruption_made(py: Python<'_>) {
+    blocking::spare();
     let due = with_current(|run| {
         run.is_some_and(|run| {
             run.traces && !run.has_ended() && run.cut_for().is_some_and(|since| since >= AFTER)
