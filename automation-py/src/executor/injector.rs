@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use automation_core::executor::ExecutorError;
 use pyo3::prelude::*;
 
-use crate::ffi::{self, Thread, blocking};
+use crate::ffi::{self, Thread, ThreadIdent, blocking};
 use crate::module::RunInterrupted;
-use crate::run::{Run, Stopped};
+use crate::run::{Glue, Run, Stopped};
 
 /// A run, its worker, and its programs that were stopped.
 type Order = (Arc<Run>, Thread, Stopped);
@@ -55,22 +56,42 @@ fn inject(orders: &Receiver<Order>) {
     }
 }
 
+/// Time for which an import is left alone.
+const IMPORT_MAX: Duration = Duration::from_millis(300);
+
 /// Raises the interruption in a run's threads, and then wakes those that wait, so that they find it: the GIL keeps them
 /// from their code until all of it is done.
 fn raise(py: Python<'_>, run: &Run, worker: Thread, stopped: &Stopped) {
     let exception = py.get_type::<RunInterrupted>();
+    let importing = importing(py, run);
     run.note_interruption();
     for thread in run.threads() {
-        ffi::raise_in_thread(thread.ident, &exception);
+        if !importing.contains(&thread.ident) {
+            ffi::raise_in_thread(thread.ident, &exception);
+        }
     }
     // A run ends with the GIL held, so here it either goes on in this very thread or is left alone.
-    let goes_on = !run.has_ended();
+    let goes_on = !run.has_ended() && !importing.contains(&worker.ident);
     if goes_on {
         ffi::raise_in_thread(worker.ident, &exception);
     }
     stopped.kill();
-    run.interrupt_threads();
+    run.interrupt_threads(&importing);
     if goes_on {
         blocking::interrupt(worker.number);
     }
+}
+
+/// Returns the threads that are importing. A module that is half imported, or whose lock is never released, would
+/// be broken for the whole process; so an import may end first, unless it takes long, and is never interrupted where
+/// it is the interpreter's own code that executes.
+fn importing(py: Python<'_>, run: &Run) -> HashSet<ThreadIdent> {
+    let all = run.cut_for().is_none_or(|since| since < IMPORT_MAX);
+    let threads = Glue::get(py)
+        .function(py, "importing_threads")
+        .and_then(|function| function.call1((all,))?.extract());
+    threads.unwrap_or_else(|error: PyErr| {
+        tracing::error!(%error, "which threads import is not known");
+        HashSet::new()
+    })
 }

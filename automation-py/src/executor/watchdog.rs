@@ -1,6 +1,7 @@
 //! Sees to deadlines, cancels and a queue that stands still. Its thread never needs the GIL, so that a script
 //! that hogs it delays nothing here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -230,7 +231,7 @@ impl CutRun {
     /// it.
     fn wake(&self) {
         Stopped::trees(self.children()).kill();
-        self.run.interrupt_threads();
+        self.run.interrupt_threads(&HashSet::new());
         if !self.run.has_ended() {
             blocking::interrupt(self.thread.number);
         }
