@@ -38,7 +38,7 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
-pub(crate) use self::children::{end_children, kill_trees};
+pub(crate) use self::children::{Stopped, end_children};
 pub(crate) use self::context::{Context, module_attribute};
 use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;

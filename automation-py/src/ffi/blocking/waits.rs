@@ -21,8 +21,8 @@ use libc::{
 
 use super::CUT;
 
-/// After a wait was ended the next ones of that thread are spared for so long: what cleans up takes its locks and
-/// writes its last bytes, and what catches everything does not spin.
+/// After an interruption or an ended wait the next ones of that thread are spared for so long: what cleans up takes its
+/// locks and writes its last bytes, and what catches everything does not spin.
 const SPARED_NS: i64 = 40_000_000;
 /// Time for which waits within an import are let be.
 const IMPORT_SPARED_NS: i64 = 300_000_000;
@@ -110,6 +110,14 @@ fn ends_now() -> bool {
         SPARED_UNTIL.set(now + SPARED_NS);
     }
     ends
+}
+
+/// Takes note that an interruption was raised in this thread. If none of its waits was ended yet, the next ones are
+/// spared all the same; later interruptions spare none, or those that repeat would end no wait any more.
+pub(crate) fn spare() {
+    if is_cut() && SPARED_UNTIL.get() == 0 {
+        SPARED_UNTIL.set(now_ns() + SPARED_NS);
+    }
 }
 
 /// Returns whether an import may still go on: one that is broken off may leave a module half imported, for everybody.
