@@ -39,8 +39,7 @@ REACHING = {
     "process-state": (
         'changes all runs until the script ends, expected isolation = "process" in the metadata block',
         "gc.disable gc.freeze gc.set_threshold gc.set_debug gettext.textdomain locale.setlocale logging.shutdown"
-        " os.register_at_fork socket.setdefaulttimeout sys.setrecursionlimit threading.settrace threading.setprofile"
-        " urllib.request.install_opener",
+        " os.register_at_fork socket.setdefaulttimeout sys.setrecursionlimit threading.settrace threading.setprofile",
     ),
     "terminal": (
         "reads from a terminal, and a run's standard input is empty, expected a parameter",

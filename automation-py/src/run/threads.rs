@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{
-    Bound as BoundToRun, Glue, Run, current, end_children, is_forked, stop_tracing, with_current,
+    Bound as BoundToRun, Glue, IS_LIBRARYS, Run, current, end_children, is_forked, stop_tracing,
+    with_current,
 };
 use crate::ffi::stack::DeepStack;
 use crate::ffi::{self, Thread, ThreadIdent, blocking};
@@ -119,6 +120,7 @@ impl ThreadStart {
         }
         let carried = Carried {
             run: Arc::clone(&run),
+            is_librarys: is_librarys(&function),
             function: function.unbind(),
         };
         let mut carried_arguments = vec![Py::new(py, carried)?.into_bound(py).into_any()];
@@ -136,6 +138,15 @@ impl ThreadStart {
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.original.bind(py).getattr(name)
     }
+}
+
+/// Returns whether a thread executes a library's code, which keeps it when the run is over.
+fn is_librarys(function: &Bound<'_, PyAny>) -> bool {
+    let py = function.py();
+    let answer = Glue::get(py)
+        .function(py, "is_library_thread")
+        .and_then(|is_library_thread| is_library_thread.call1((function,))?.is_truthy());
+    answer.unwrap_or(false)
 }
 
 /// Raises the interruption in the calling thread.
@@ -170,6 +181,8 @@ pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
 #[pyclass(frozen, module = "automation._automation")]
 struct Carried {
     run: Arc<Run>,
+    /// Whether a library has started it for itself.
+    is_librarys: bool,
     function: Py<PyAny>,
 }
 
@@ -182,7 +195,9 @@ impl Carried {
         arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
-        let _active = self.run.purity.active();
+        IS_LIBRARYS.set(self.is_librarys);
+        // A library's thread may be there for ever, and is no part of what the script does.
+        let _active = (!self.is_librarys).then(|| self.run.purity.active());
         let _bound = BoundToRun::to(Arc::clone(&self.run));
         let _counted = self.run.account().thread_started();
         let _registered = Registered::new(py, &self.run);

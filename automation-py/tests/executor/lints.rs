@@ -230,7 +230,6 @@ async fn warnings_are_true() {
         "import locale\nlocale.setlocale(locale.LC_ALL, 'C.UTF-8')",
         "import socket\nsocket.setdefaulttimeout(1000)",
         "import sys\nsys.setrecursionlimit(1001)",
-        "import urllib.request\nurllib.request.install_opener(5)",
     ] {
         assert_eq!(codes(&executor, change)[0].2, "process-state", "{change}");
         // What has a function of its own in runs has it from the run after its first import.
