@@ -271,18 +271,14 @@ IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_e
 def importing_threads(all_of_them):
     """Returns the threads that execute the import machinery; with `all_of_them` also those in a module that it
     imports."""
-    found = set()
+    # What prepares a module for runs is a part of its import.
+    found = set(preparing_threads)
     for ident, frame in sys._current_frames().items():
-        is_top = True
         while frame is not None:
-            # What prepares a module for runs is a part of its import.
-            if (is_top or all_of_them) and frame.f_code.co_filename in IMPORT_FILES:
+            if frame.f_code.co_filename in IMPORT_FILES:
                 found.add(ident)
                 break
-            if frame.f_code is install_late_parts.__code__:
-                found.add(ident)
-                break
-            frame, is_top = frame.f_back, False
+            frame = frame.f_back if all_of_them else None
     return found
 
 

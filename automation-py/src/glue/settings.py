@@ -72,6 +72,8 @@ def install_settings():
 
 # What prepares a module for runs once it was imported.
 late_parts = {}
+# Threads that do so now.
+preparing_threads = set()
 
 
 def install_late_parts():
@@ -87,10 +89,13 @@ def install_late_parts():
         install = late_parts.pop(name, None)
         if install is not None:
             try:
+                preparing_threads.add(_thread.get_ident())
                 install(module)
             except BaseException:
                 late_parts[name] = install
                 raise
+            finally:
+                preparing_threads.discard(_thread.get_ident())
     return is_any_left
 
 
