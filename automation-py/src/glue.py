@@ -231,6 +231,14 @@ def join_threads():
         wait_for_threads(len(own))
 
 
+def collect_children():
+    """Lets the libraries note which programs have ended that a run gave up: nobody can ask for them later."""
+    for name in ("subprocess", "multiprocessing.process"):
+        library = sys.modules.get(name)
+        if library is not None:
+            library._cleanup()
+
+
 def close_pools(threads):
     """Lets pools that nobody shut down end once they have done what they were given."""
     library = sys.modules.get("concurrent.futures.thread")

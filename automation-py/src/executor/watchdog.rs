@@ -226,12 +226,12 @@ impl CutRun {
     /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
     /// it. Before the first interruption, after which the script may kill a program itself and leave what that started.
     fn wake(&self) {
-        let of_threads = self.run.threads().into_iter();
-        kill_trees(
-            &of_threads
-                .flat_map(|thread| self.run.children(thread))
-                .collect::<Vec<_>>(),
-        );
+        let threads = self.run.threads().into_iter();
+        let mut of_threads: Vec<_> = threads
+            .flat_map(|thread| self.run.children(thread))
+            .collect();
+        of_threads.extend(self.run.left_children());
+        kill_trees(&of_threads);
         let children = self.run.children(self.thread);
         // Looked at after them: otherwise they may be the next run's.
         if !self.run.has_ended() {

@@ -1,9 +1,10 @@
 //! Threads that scripts start belong to the run that started them.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -39,6 +40,34 @@ pub(super) struct Threads {
     last_start: Option<Instant>,
 }
 
+/// The threads of a run, where they are changed and waited for.
+#[derive(Debug, Default)]
+pub(super) struct ThreadList {
+    threads: Mutex<Threads>,
+    ended: Condvar,
+    /// The same in a copy of the process that the run forked: the other may have been held when it was made, by a
+    /// thread that is not there, and its threads are not there either.
+    of_copy: OnceLock<Box<Self>>,
+}
+
+impl ThreadList {
+    /// Returns the one of this process.
+    fn here(&self) -> &Self {
+        if is_forked() {
+            return self.of_copy.get_or_init(Box::default);
+        }
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Threads> {
+        self.here().threads.lock()
+    }
+
+    fn ended(&self) -> &Condvar {
+        &self.here().ended
+    }
+}
+
 impl Run {
     /// Returns the living threads that the script started.
     pub(crate) fn threads(&self) -> Vec<Thread> {
@@ -71,7 +100,7 @@ impl Run {
         py.detach(|| {
             let mut threads = self.threads.lock();
             while !threads.living.is_empty() {
-                self.thread_ended.wait(&mut threads);
+                self.threads.ended().wait(&mut threads);
             }
         });
     }
@@ -161,7 +190,7 @@ pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
     py.detach(|| {
         let mut threads = run.threads.lock();
         if threads.living.len() >= count {
-            run.thread_ended.wait_for(&mut threads, WAIT);
+            run.threads.ended().wait_for(&mut threads, WAIT);
         }
     });
 }
@@ -229,9 +258,11 @@ impl<'py> Registered<'py> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let this = Thread::this();
+        // The kernel counts them to another thread from then on.
+        self.run.keep_children(this);
         let end = |threads: &mut Threads| threads.living.retain(|thread| *thread != this);
         end(&mut self.run.threads.lock());
-        self.run.thread_ended.notify_all();
+        self.run.threads.ended().notify_all();
         stop_tracing(self.py);
         self.run.meet_interruption(self.py);
         // A run that goes on may have begun to trace again.

@@ -10,6 +10,7 @@ mod support;
 mod tested;
 
 mod bombs;
+mod children;
 mod concurrency;
 mod context;
 mod descriptors;
