@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-use automation_core::Executor;
 use automation_py::PythonExecutor;
 
 use crate::support::{Case, stdout};
