@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use automation_core::executor::Ending;
 use automation_py::PythonExecutor;
 
 use crate::support::{Case, stdout};
@@ -93,14 +94,15 @@ async fn what_nobody_waited_for_leaves_no_zombies() {
 async fn the_programs_of_others_are_not_charged() {
     let executor = PythonExecutor::builder().workers(2).build().unwrap();
     let owner = "import subprocess, time\n\
-        subprocess.Popen(['sh', '-c', 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'])\ntime.sleep(2)\n";
-    let other = "import subprocess, time\ntime.sleep(1.5)\n\
+        subprocess.Popen(['sh', '-c', 'i=0; while [ $i -lt 700000 ]; do i=$((i+1)); done'])\ntime.sleep(4)\n";
+    let other = "import subprocess, time\ntime.sleep(3)\n\
         assert subprocess._active\nsubprocess._cleanup()\nassert not subprocess._active\n";
     let (owner, other) = tokio::join!(
         Case::new(owner).run(&executor),
         Case::new(other).run(&executor)
     );
-    assert!(owner.usage.cpu_us.is_some());
+    assert_eq!(owner.ending, Ending::Completed, "{owner:?}");
+    assert_eq!(other.ending, Ending::Completed, "{other:?}");
     let used = other.usage.cpu_us.unwrap();
     assert!(used < 100_000, "{used} us, {other:?}");
 }

@@ -501,53 +501,67 @@ fn protect(address: usize, protection: c_int) -> bool {
 #[cfg(test)]
 mod tests {
     use std::ffi::CString;
-    use std::os::unix::ffi::OsStrExt;
+    use std::fmt::Write;
+    use std::path::Path;
+    use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::{TABLE, Table};
+    use super::Table;
+
+    const OPENINGS: usize = 6000;
+
+    /// Makes an object that uses Python and whose table of addresses takes the loader long to fill in.
+    fn slow_object(folder: &Path) -> CString {
+        let (mut needed, mut user) = (String::new(), String::new());
+        for number in 0..400 {
+            let _ = writeln!(needed, "void needed_{number}(void) {{}}");
+            let _ = writeln!(user, "void needed_{number}(void);");
+        }
+        user += "long read(); long write(); int poll(); int select(); void PyErr_Clear(void);\n\
+            void uses(void) { read(); write(); poll(); select(); PyErr_Clear();\n";
+        for number in 0..400 {
+            let _ = writeln!(user, "needed_{number}();");
+        }
+        user += "}\n";
+        let build = |name: &str, source: &str, others: &[&Path]| {
+            let (text, object) = (
+                folder.join(name).with_extension("c"),
+                folder.join(name).with_extension("so"),
+            );
+            std::fs::write(&text, source).unwrap();
+            let mut compiler = Command::new("cc");
+            compiler.args(["-w", "-shared", "-fPIC", "-fno-plt", "-fno-builtin"]);
+            compiler.args(["-Wl,-z,relro,-z,now", "-o"]);
+            let status = compiler.arg(&object).arg(&text).args(others).status();
+            assert!(status.unwrap().success());
+            object
+        };
+        let needed = build("needed", &needed, &[]);
+        let user = build("user", &user, &[&needed]);
+        CString::new(user.to_str().unwrap()).unwrap()
+    }
 
     /// An object is in the loader's list before its tables are filled in: a page of them that was made read-only
     /// meanwhile would end the process.
     #[test]
     fn looking_does_not_disturb_the_loader() {
-        pyo3::Python::initialize();
-        let folder: String = pyo3::Python::attach(|py| {
-            let sysconfig = pyo3::types::PyModule::import(py, "sysconfig").unwrap();
-            let folder = pyo3::types::PyAnyMethods::call_method1(
-                sysconfig.as_any(),
-                "get_config_var",
-                ("DESTSHARED",),
-            );
-            pyo3::types::PyAnyMethods::extract(&folder.unwrap()).unwrap()
-        });
-        let files: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| CString::new(entry.unwrap().path().as_os_str().as_bytes()).unwrap())
-            .filter(|path| path.to_bytes().ends_with(b".so"))
-            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = slow_object(folder.path());
+        let python = pyo3::ffi::Py_GetVersion as *const () as usize;
+        let mut table = Table::new(python, super::install as *const () as usize);
         let ended = AtomicBool::new(false);
-        let mut table = Table::new(
-            pyo3::ffi::Py_GetVersion as *const () as usize,
-            super::install as *const () as usize,
-        );
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Installed tables look at the same objects.
-                let _others = TABLE.lock();
                 while !ended.load(Ordering::Relaxed) {
-                    table.seen = 0;
                     table.look();
                 }
             });
-            for _ in 0..20 {
-                for file in &files {
-                    // SAFETY: loads a module of the standard library, whose tables alone are used, and unloads it.
-                    unsafe {
-                        let object = libc::dlopen(file.as_ptr(), libc::RTLD_NOW);
-                        if !object.is_null() {
-                            libc::dlclose(object);
-                        }
-                    }
+            for _ in 0..OPENINGS {
+                // SAFETY: loads an object whose tables alone are used, and unloads it.
+                unsafe {
+                    let object = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+                    assert!(!object.is_null());
+                    libc::dlclose(object);
                 }
             }
             ended.store(true, Ordering::Relaxed);
