@@ -211,6 +211,7 @@ impl Carried {
         arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
+        let process = std::process::id();
         let _active = self.run.purity.active();
         let _bound = BoundToRun::to(Arc::clone(&self.run));
         let _counted = self.run.account().thread_started();
@@ -228,7 +229,7 @@ impl Carried {
         {
             error.write_unraisable(py, Some(function));
         }
-        if is_forked() {
+        if is_forked() && std::process::id() != process {
             // A copy of the process that has come out of its function has nothing to come back to.
             ffi::exit_child(0);
         }
