@@ -17,6 +17,7 @@ use super::cpu_clock::CpuClock;
 use super::perform::{panicked, perform, refused_memory};
 use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
+use super::watchdog::answer_cancelled;
 use crate::ffi::{self, Thread, ThreadClock, blocking};
 use crate::interpreter::STACK_BYTES;
 use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is_forked};
@@ -26,10 +27,8 @@ use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is
 /// follows.
 const HELD_MAX: usize = 64;
 
-/// Time without a run after which a worker beyond [`WORKERS_KEPT`] ends.
+/// Time without a run after which a worker beyond those that stay ends.
 const SURPLUS: Duration = Duration::from_secs(10);
-/// Idle workers that stay.
-const WORKERS_KEPT: usize = 4;
 
 /// What is set when an executor is built.
 #[derive(Debug, Clone, Copy)]
@@ -140,11 +139,17 @@ impl Pool {
         run.request_cancel();
         let mut state = self.lock();
         let queued = state.queue.remove(|queued| Arc::ptr_eq(queued, run));
-        self.watchdog.notify_one();
+        self.call_watchdog(&mut state);
         drop(state);
-        if let Some(reply) = queued.and_then(|run| run.claim()) {
-            reply.send(Ok(run.outcome(automation_core::executor::Ending::Cancelled)));
+        if queued.is_some() {
+            answer_cancelled(run);
         }
+    }
+
+    /// Has the watchdog look at once, and once more if it is looking now.
+    fn call_watchdog(&self, state: &mut State) {
+        state.is_watchdog_called = true;
+        self.watchdog.notify_one();
     }
 
     /// Gives a worker that runs `run` up: answers for it, and starts another in its place.
@@ -197,7 +202,7 @@ impl Pool {
         for worker in &state.workers {
             worker.wake.notify_one();
         }
-        self.watchdog.notify_one();
+        self.call_watchdog(&mut state);
     }
 
     /// Waits until nothing is queued and nothing runs. Returns how many runs are left after `grace`; those that
@@ -254,18 +259,18 @@ impl Pool {
             }
             let mut clock = CpuClock::of_this_thread();
             while let Some(run) = self.next(py, worker, thread, &mut clock) {
-                self.run(py, worker, &run, &mut clock);
-                if worker.abandoned.load(Ordering::Acquire) {
+                let answered = self.run(py, worker, &run, &mut clock);
+                // It was answered for before, as a run that could not be stopped.
+                if !answered && run.started_at().is_some() {
                     py.detach(|| run.invocation.host.emit(RunEvent::LateEnd));
-                    break;
                 }
             }
         });
         self.retire(worker);
     }
 
-    /// Runs a run and answers for it, whatever happens.
-    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
+    /// Runs a run and answers for it, whatever happens. `false` when it was answered for already.
+    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) -> bool {
         if self.settings.contamination_checks {
             run.purity.check();
         }
@@ -288,10 +293,12 @@ impl Pool {
                 run.claim().map(|reply| (reply, answer))
             }
         };
+        let is_answered = answered.is_some();
         self.held.lock().extend(answered);
         if self.closed.load(Ordering::Acquire) {
             self.drained.notify_waiters();
         }
+        is_answered
     }
 
     /// Gives the answers that are held back, if they are as many as the runs that wait.
@@ -338,7 +345,7 @@ impl Pool {
             state.idle.push(Arc::clone(worker));
             let waited = worker.wake.wait_for(&mut state, SURPLUS);
             state.idle.retain(|other| !Arc::ptr_eq(other, worker));
-            if waited.timed_out() && state.workers.len() > WORKERS_KEPT && state.queue.is_empty() {
+            if waited.timed_out() && state.is_surplus(worker) {
                 return None;
             }
         }
@@ -353,9 +360,9 @@ impl Pool {
                 .retain(|other| !Arc::ptr_eq(other, worker));
             self.keep_one(&mut state);
         } else {
-            state.workers.retain(|other| !Arc::ptr_eq(other, worker));
+            state.dismiss(worker);
         }
-        self.watchdog.notify_one();
+        self.call_watchdog(&mut state);
     }
 }
 

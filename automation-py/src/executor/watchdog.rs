@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use automation_core::executor::Ending;
+
 use super::injector::Injector;
 use super::pool::Pool;
 use super::pulse::{Pulse, SUSPECT};
@@ -28,7 +30,7 @@ const REPEAT_ABANDONED: Duration = Duration::from_secs(1);
 const REPEATS_MAX: u32 = 120;
 
 /// Share of the time between two looks from which the scripts are taken to compute all the time.
-const SATURATED: f64 = 0.75;
+const SATURATED: f64 = 0.3;
 
 /// A run that was cut short and has not ended.
 struct CutRun {
@@ -76,6 +78,7 @@ impl Watchdog {
         let pool = Arc::clone(&self.pool);
         let mut state = pool.lock();
         while !state.is_over() {
+            state.is_watchdog_called = false;
             let now = Instant::now();
             if state.taken != self.taken || !state.queue.is_empty() {
                 self.last_change = now;
@@ -94,6 +97,9 @@ impl Watchdog {
             pool.send_held(0);
             let next = self.look_after_runs(now);
             state = pool.lock();
+            if state.is_watchdog_called {
+                continue;
+            }
             // A run that came during the look was announced to nobody.
             state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET
                 && state.queue.is_empty()
@@ -128,6 +134,10 @@ impl Watchdog {
         let mut wake_at = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         for (worker, run, thread) in self.running.drain(..) {
             let deadline = run.deadline();
+            if run.cancel_requested() && run.withdraw() {
+                answer_cancelled(&run);
+                continue;
+            }
             let cut = if run.cancel_requested() {
                 Cut::Cancelled
             } else if deadline.is_some_and(|deadline| deadline <= now) {
@@ -174,6 +184,13 @@ impl Watchdog {
             wake_at(cut.act(now, &self.pool, &self.injector));
         }
         next
+    }
+}
+
+/// Answers for a run that was cancelled before it began.
+pub(super) fn answer_cancelled(run: &Run) {
+    if let Some(reply) = run.claim() {
+        reply.send(Ok(run.outcome(Ending::Cancelled)));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::interpreter::default_python;
 /// What the interpreter executes: everything else comes through the socket, and nothing is written to a disk.
 const BOOT: &str = include_str!("boot.py");
 /// The modules of the zygote, in the order in which they import each other.
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
     (
         "_report",
         include_str!("../../python/automation/_report.py"),
@@ -35,6 +35,10 @@ const MODULES: [(&str, &str); 8] = [
     (
         "_result",
         include_str!("../../python/automation/_result.py"),
+    ),
+    (
+        "_run_cmd",
+        include_str!("../../python/automation/_run_cmd.py"),
     ),
     (
         "_context",

@@ -160,9 +160,17 @@ impl Run {
             return false;
         }
         let _ = self.worker.set(ffi::thread_ident());
-        self.phase.start(self.handed_over.elapsed());
+        if !self.phase.start(self.handed_over.elapsed()) {
+            return false;
+        }
         self.invocation.host.started();
         true
+    }
+
+    /// Takes back a run that a worker has and that has not begun: the worker may wait for the GIL without end.
+    /// `false` when it has begun.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.phase.withdraw()
     }
 
     /// Looks whether the run has used the processor time that it may.
