@@ -245,6 +245,14 @@ def join_threads():
         wait_for_threads(len(own))
 
 
+def collect_children():
+    """Lets the libraries note which programs have ended that a run gave up: nobody can ask for them later."""
+    for name in ("subprocess", "multiprocessing.process"):
+        library = sys.modules.get(name)
+        if library is not None:
+            library._cleanup()
+
+
 def meet_interruption():
     """Catches the interruption that may wait in this thread, or one of our own: the interpreter takes no other way
     for it to be done with."""

@@ -84,6 +84,9 @@ pub(super) fn perform(
     }
     end_state(py, run);
     let concern = settle(py, run);
+    // What was made since. Finalisers still belong to the run.
+    run.release_objects(py);
+    run::collect_children(py, run);
     drop(bound);
     leave_process(py, run);
     // What threads that go on made since.

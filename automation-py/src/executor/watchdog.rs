@@ -169,8 +169,6 @@ impl Watchdog {
             };
             if run.cut(cut) {
                 self.pulse.wake();
-                // Modules that were loaded since the last look wait in calls of their own.
-                blocking::refresh();
                 self.cuts.push(CutRun {
                     run,
                     worker,
@@ -247,6 +245,8 @@ impl CutRun {
     /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
     /// it.
     fn wake(&self) {
+        // Modules that were loaded since the last look wait in calls of their own.
+        blocking::refresh();
         Stopped::trees(self.children()).kill();
         self.run.interrupt_threads(&HashSet::new());
         if !self.run.has_ended() {
@@ -260,6 +260,7 @@ impl CutRun {
         let mut children: Vec<_> = of_threads
             .flat_map(|thread| self.run.children(thread))
             .collect();
+        children.extend(self.run.left_children());
         let of_worker = self.run.children(self.thread);
         // Looked at after them: otherwise they may be the next run's.
         if !self.run.has_ended() {

@@ -33,12 +33,13 @@ use std::time::{Duration, Instant};
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, ExecutorError, Failure, Invocation, Outcome, RunEvent};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
-pub(crate) use self::children::{Stopped, end_children};
+use self::children::Child;
+pub(crate) use self::children::{Stopped, collect_children, end_children};
 pub(crate) use self::context::{Context, module_attribute};
 use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;
@@ -57,7 +58,7 @@ pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use self::streams::Stream;
-use self::threads::Threads;
+use self::threads::ThreadList;
 pub(crate) use self::tracing::{interruption_made, stop_tracing};
 use crate::ffi::{self, ThreadIdent, blocking};
 
@@ -84,8 +85,9 @@ pub(crate) struct Run {
     pub(crate) folder: Folder,
     pub(crate) purity: Purity,
     pub(crate) objects: Mutex<Objects>,
-    threads: Mutex<Threads>,
-    thread_ended: Condvar,
+    threads: ThreadList,
+    /// What its threads that have ended had started.
+    left_children: Mutex<Vec<Child>>,
     /// The thread that executes it, once it started.
     worker: OnceLock<ThreadIdent>,
     pub(crate) guard: Guard,
@@ -118,8 +120,8 @@ impl Run {
             folder: Folder::default(),
             purity: Purity::default(),
             objects: Mutex::default(),
-            threads: Mutex::default(),
-            thread_ended: Condvar::new(),
+            threads: ThreadList::default(),
+            left_children: Mutex::default(),
             worker: OnceLock::new(),
             guard: Guard::default(),
             reply: Mutex::new(Some(Reply(sender))),

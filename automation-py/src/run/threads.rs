@@ -1,9 +1,10 @@
 //! Threads that scripts start belong to the run that started them.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -40,6 +41,34 @@ pub(super) struct Threads {
     last_start: Option<Instant>,
 }
 
+/// The threads of a run, where they are changed and waited for.
+#[derive(Debug, Default)]
+pub(super) struct ThreadList {
+    threads: Mutex<Threads>,
+    ended: Condvar,
+    /// The same in a copy of the process that the run forked: the other may have been held when it was made, by a
+    /// thread that is not there, and its threads are not there either.
+    of_copy: OnceLock<Box<Self>>,
+}
+
+impl ThreadList {
+    /// Returns the one of this process.
+    fn here(&self) -> &Self {
+        if is_forked() {
+            return self.of_copy.get_or_init(Box::default);
+        }
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Threads> {
+        self.here().threads.lock()
+    }
+
+    fn ended(&self) -> &Condvar {
+        &self.here().ended
+    }
+}
+
 impl Run {
     /// Returns the living threads that the script started.
     pub(crate) fn threads(&self) -> Vec<Thread> {
@@ -72,7 +101,7 @@ impl Run {
         py.detach(|| {
             let mut threads = self.threads.lock();
             while !threads.living.is_empty() {
-                self.thread_ended.wait(&mut threads);
+                self.threads.ended().wait(&mut threads);
             }
         });
     }
@@ -172,7 +201,7 @@ pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
     py.detach(|| {
         let mut threads = run.threads.lock();
         if threads.living.len() >= count {
-            run.thread_ended.wait_for(&mut threads, WAIT);
+            run.threads.ended().wait_for(&mut threads, WAIT);
         }
     });
 }
@@ -196,6 +225,7 @@ impl Carried {
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
         IS_LIBRARYS.set(self.is_librarys);
+        let process = std::process::id();
         // A library's thread may be there for ever, and is no part of what the script does.
         let _active = (!self.is_librarys).then(|| self.run.purity.active());
         let _bound = BoundToRun::to(Arc::clone(&self.run));
@@ -214,7 +244,7 @@ impl Carried {
         {
             error.write_unraisable(py, Some(function));
         }
-        if is_forked() {
+        if is_forked() && std::process::id() != process {
             // A copy of the process that has come out of its function has nothing to come back to.
             ffi::exit_child(0);
         }
@@ -244,9 +274,11 @@ impl<'py> Registered<'py> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let this = Thread::this();
+        // The kernel counts them to another thread from then on.
+        self.run.keep_children(this);
         let end = |threads: &mut Threads| threads.living.retain(|thread| *thread != this);
         end(&mut self.run.threads.lock());
-        self.run.thread_ended.notify_all();
+        self.run.threads.ended().notify_all();
         stop_tracing(self.py);
         self.run.meet_interruption(self.py);
         // A run that goes on may have begun to trace again.

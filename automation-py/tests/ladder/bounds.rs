@@ -52,6 +52,20 @@ async fn what_cleans_up_has_its_time() {
     }
 }
 
+/// The kernel counts the children of a thread that has ended to another one.
+#[tokio::test]
+async fn a_program_that_an_ended_thread_started_ends_too() {
+    let _alone = ALONE.lock().await;
+    let source = "import subprocess, threading\nprograms = []\n\
+        start = lambda: programs.append(subprocess.Popen(['sleep', '7.531']))\n\
+        thread = threading.Thread(target=start)\nthread.start()\nthread.join()\n\
+        print(programs[0].pid, flush=True)\nprograms[0].wait()\n";
+    let text = cut(&executor(), source).await;
+    let process = text.lines().next().unwrap();
+    let process = format!("/proc/{process}");
+    assert!(!std::path::Path::new(&process).exists(), "{text}");
+}
+
 #[tokio::test]
 async fn no_handler_takes_the_end_for_a_failure() {
     let _alone = ALONE.lock().await;

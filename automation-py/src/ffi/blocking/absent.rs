@@ -25,7 +25,11 @@ pub(crate) fn unbind() {}
 pub(crate) fn spare() {}
 pub(crate) fn interrupt(_: i32) {}
 pub(crate) fn unblock() {}
-pub(crate) fn reap_children() {}
+pub(crate) fn note_copy() {}
+pub(crate) fn reap_child(_: i32) {}
+pub(crate) fn reap_children() -> bool {
+    false
+}
 pub(crate) fn signal_process(_: i32, _: std::ffi::c_int) {}
 pub(crate) fn thread_number() -> i32 {
     0
