@@ -102,14 +102,13 @@ impl fmt::Debug for Engine {
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
         inspect_scripts(&parts, &settings)?;
-        let executors = iter::once(&parts.executor).chain(&parts.isolated_executor);
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
             ids: Mutex::new(ContextV7::new()),
             live: Mutex::default(),
             stored_versions: Mutex::default(),
-            quarantine: Quarantine::new(executors),
+            quarantine: Quarantine::new(parts.executors()),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
             shutdown: Mutex::default(),
@@ -428,13 +427,7 @@ impl Engine {
         let mut failures = Vec::new();
         let recorded = self.record_quarantine().await;
         failures.extend(recorded.err().map(|error| error.to_string()));
-        for executor in [
-            Some(&self.parts.executor),
-            self.parts.isolated_executor.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for executor in self.parts.executors() {
             failures.extend(
                 executor
                     .shutdown(Duration::ZERO)
@@ -468,6 +461,10 @@ fn inspect_scripts(parts: &Parts, settings: &Settings) -> Result<Arc<ScriptIndex
 }
 
 impl Parts {
+    fn executors(&self) -> impl Iterator<Item = &Arc<dyn Executor>> {
+        iter::once(&self.executor).chain(&self.isolated_executor)
+    }
+
     /// Lets the executor that would run a script look at it.
     fn inspect(&self, script: &Script, settings: &Settings) -> Result<Inspection, ExecutorError> {
         let isolated = self.isolated_executor.as_ref();

@@ -61,10 +61,14 @@ pub trait Executor: Debug + Send + Sync + 'static {
     fn inspect(&self, script: &Script) -> Result<Inspection, ExecutorError>;
 
     /// Returns the runs during which an earlier process of this executor died, so that their scripts run
-    /// elsewhere from now on. Each is returned once.
+    /// elsewhere from now on. Each is returned, also by later processes, until it is forgotten.
     fn crashed_runs(&self) -> Vec<ExecutionId> {
         Vec::new()
     }
+
+    /// Forgets these of the runs that [`crashed_runs`](Self::crashed_runs) returned: what they showed is recorded
+    /// elsewhere. Others among them change nothing. Returns soon; what can't be forgotten is returned again.
+    fn forget_crashes(&self, _runs: &[ExecutionId]) {}
 
     /// Returns how the executor is.
     async fn health(&self) -> ExecutorHealth;
