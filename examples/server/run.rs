@@ -233,16 +233,15 @@ mod tests {
     use automation_core::executor::{Ending, ExecutorHealth, FnExecutor, Outcome};
     use serde_json::json;
 
-    use super::{cause, used_up};
+    use super::{LOOK, cause, used_up};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_executor_that_takes_no_runs_ends_the_server_at_the_second_look() {
         let executor = FnExecutor::new(|_| async { Outcome::new(Ending::Completed) });
-        let wait = Duration::from_secs(3);
-        let early = tokio::time::timeout(wait, used_up(&executor)).await;
+        let early = tokio::time::timeout(LOOK * 5 / 2, used_up(&executor)).await;
         assert!(early.is_err(), "it takes runs: {early:?}");
         executor.shutdown(Duration::ZERO).await.unwrap();
-        let cause = tokio::time::timeout(wait, used_up(&executor)).await;
+        let cause = tokio::time::timeout(LOOK * 20, used_up(&executor)).await;
         assert_eq!(
             cause.unwrap(),
             "its threads are in scripts that could not be stopped"
