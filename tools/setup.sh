@@ -22,7 +22,7 @@ install() {
     fi
 }
 
-# The tests start a directory server of their own; Debian's package would start one for the whole machine.
+# The tests start servers of their own; Debian's packages would start one for the whole machine.
 install_without_starting() {
     local policy=/usr/sbin/policy-rc.d
     if [ "$(id -u)" != 0 ] || [ -e $policy ]; then
@@ -84,6 +84,9 @@ if [ "$purpose" = test ]; then
     command -v curl >/dev/null || install curl
     command -v slapd >/dev/null || [ -x /usr/sbin/slapd ] || install_without_starting slapd
     command -v ldappasswd >/dev/null || install ldap-utils
+    # And PostgreSQL servers of their own, as an unprivileged user.
+    command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install_without_starting postgresql
+    command -v openssl >/dev/null || install openssl
     venv=target/venv
     stamp="$python $(cat scripts/tests/requirements.txt automation-py/pytests/requirements.txt 2>/dev/null | cksum)"
     if [ ! -x $venv/bin/python ] || [ "$(cat $venv/stamp 2>/dev/null)" != "$stamp" ]; then

@@ -2,28 +2,37 @@
 //!
 //! `cargo bench -p automation-core --bench storage` prints, for each backend and number of callers at a time,
 //! runs per second, processor time per run (of the whole process, callers included) and calls per
-//! transaction. The last rows are a loop that records the same with one transaction a write. An argument
-//! after `--` picks the rows whose `backend/callers` holds it, for instance `Normal/64`.
+//! transaction. The naive rows are a loop that records the same with one transaction a write. The last lines read the
+//! statistics and the first page of a million runs under Row Level Security. An argument after `--` picks the rows whose
+//! `backend/callers` holds it, for instance `Normal/64`. The PostgreSQL server is one of its own, made of the installed
+//! binaries; its processor time is not in the table.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a benchmark prints, and ends when it can't measure"
 )]
 
+#[path = "../tests/storage_postgres/cluster.rs"]
+#[expect(dead_code, reason = "tests do more with servers")]
+mod cluster;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use automation_core::storage::{Change, Transition, Write};
+use automation_core::storage::{Change, ExecutionQuery, Transition, Write};
 use automation_core::{
-    Completion, Durability, Execution, ExecutionId, MemoryStorage, SqliteStorage, Status, Storage,
-    Trigger,
+    Completion, Durability, Execution, ExecutionId, MemoryStorage, Page, PostgresStorage,
+    SqliteStorage, StatsQuery, Status, Storage, TenantId, Trigger,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::Connection;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
+
+use crate::cluster::Cluster;
 
 const DURABILITIES: [Durability; 2] = [Durability::Normal, Durability::Full];
 const CALLERS: [usize; 3] = [1, 64, 256];
@@ -63,6 +72,155 @@ fn main() {
         }
         one_transaction_a_write(durability).print(&format!("naive {durability:?}"), 1, Some(1.0));
     }
+    if [
+        "postgres/1",
+        "postgres/64",
+        "postgres/256",
+        "naive postgres/1",
+        "million",
+    ]
+    .into_iter()
+    .any(&asked)
+    {
+        postgres(&runtime, asked);
+    }
+}
+
+fn postgres(runtime: &Runtime, asked: impl Fn(&str) -> bool) {
+    let server = Cluster::start(&["shared_buffers=512MB", "max_wal_size=4GB"]);
+    for callers in CALLERS {
+        if asked(&format!("postgres/{callers}")) {
+            postgres_callers(runtime, &server, callers);
+        }
+    }
+    if asked("naive postgres/1") {
+        let database = server.empty();
+        let measured = runtime.block_on(one_statement_a_write(&server, &database));
+        measured.print("naive postgres", 1, Some(1.0));
+    }
+    if asked("million") {
+        runtime.block_on(a_million(&server));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+fn postgres_callers(runtime: &Runtime, server: &Cluster, callers: usize) {
+    let url = server.url(&server.empty());
+    let postgres = Arc::new(runtime.block_on(PostgresStorage::connect(url)).unwrap());
+    let storage: Arc<dyn Storage> = Arc::<PostgresStorage>::clone(&postgres);
+    let result = measure(runtime, &storage, callers);
+    let (calls, rounds) = postgres.commit_counts();
+    result.print("postgres", callers, Some(calls as f64 / rounds as f64));
+    runtime.block_on(storage.close()).unwrap();
+}
+
+/// Records the same rows on one connection, each statement by itself.
+async fn one_statement_a_write(server: &Cluster, database: &str) -> Measured {
+    let client = server.client(database, cluster::USER).await;
+    client
+        .batch_execute(
+            "CREATE TABLE logs (id TEXT PRIMARY KEY, ticket_id TEXT, script_name TEXT, status TEXT,
+                 started_at TEXT, completed_at TEXT, output TEXT, parsed_output TEXT, success BOOLEAN, parameters TEXT);
+             CREATE INDEX ON logs (started_at); CREATE INDEX ON logs (ticket_id, started_at);
+             CREATE TABLE stats (script TEXT, day TEXT, total INTEGER, PRIMARY KEY (script, day));
+             CREATE TABLE resolutions (ticket_id TEXT PRIMARY KEY, script TEXT, output TEXT, log TEXT);",
+        )
+        .await
+        .unwrap();
+    let insert = "INSERT INTO logs (id, ticket_id, script_name, status, started_at, parameters) \
+         VALUES ($1, $2, $3, 'running', $4, $5)";
+    let end = "UPDATE logs SET status = 'completed', completed_at = $2, output = $3, parsed_output = $4, \
+         success = true WHERE id = $1";
+    let count = "INSERT INTO stats VALUES ($1, '2026-01-01', 1) ON CONFLICT (script, day) DO UPDATE SET total = stats.total + 1";
+    let resolve = "INSERT INTO resolutions VALUES ($1, $2, $3, $4)";
+    let mut statements = Vec::new();
+    for sql in [insert, end, count, resolve] {
+        statements.push(client.prepare(sql).await.unwrap());
+    }
+    let (begin, cpu) = (Instant::now(), process_cpu());
+    let mut runs = 0;
+    while begin.elapsed() < TIME {
+        let execution = execution(begin);
+        let completion = completion(&execution);
+        let (id, ticket, script) = (
+            execution.id.to_string(),
+            execution.ticket_id,
+            execution.script_name,
+        );
+        let parameters = execution.parameters.to_string();
+        let output = completion.parsed_output.unwrap().to_string();
+        let (started, ended) = (
+            execution.started_at.to_rfc3339(),
+            completion.completed_at.to_rfc3339(),
+        );
+        let [insert, end, count, resolve] = &statements[..] else {
+            unreachable!()
+        };
+        client
+            .execute(insert, &[&id, &ticket, &script, &started, &parameters])
+            .await
+            .unwrap();
+        client
+            .execute(end, &[&id, &ended, &completion.output, &output])
+            .await
+            .unwrap();
+        client.execute(count, &[&script]).await.unwrap();
+        client
+            .execute(resolve, &[&ticket, &script, &output, &id])
+            .await
+            .unwrap();
+        runs += 1;
+    }
+    Measured {
+        runs,
+        wall: begin.elapsed(),
+        cpu: process_cpu() - cpu,
+    }
+}
+
+/// Reads the statistics and the newest runs of a tenant who has half of a million runs of 20 scripts in 90 days.
+async fn a_million(server: &Cluster) {
+    let database = server.empty();
+    let storage = PostgresStorage::connect(server.url(&database))
+        .await
+        .unwrap();
+    server.sql(
+        &database,
+        "INSERT INTO automation_logs (id, tenant_id, ticket_id, script_name, status, started_at, completed_at, duration_us)
+         SELECT gen_random_uuid(), CASE n % 2 WHEN 0 THEN 'ours' ELSE 'theirs' END, 'T-' || n, 'script_' || n % 20 || '.py',
+             'completed', '2026-01-01'::timestamptz + n * interval '7 seconds',
+             '2026-01-01'::timestamptz + n * interval '7 seconds', n % 5000
+         FROM generate_series(1, 1000000) AS n;
+         INSERT INTO automation_stats (id, tenant_id, script_name, execution_date, total_executions, successful_executions, duration_us)
+         SELECT gen_random_uuid(), tenant_id, script_name, completed_at::date, count(*), count(*), sum(duration_us)
+         FROM automation_logs GROUP BY tenant_id, script_name, completed_at::date;
+         INSERT INTO automation_durations (tenant_id, script_name, execution_date, bucket, executions)
+         SELECT tenant_id, script_name, completed_at::date, (duration_us / 60)::int, count(*)
+         FROM automation_logs GROUP BY 1, 2, 3, 4;
+         ANALYZE",
+    );
+    let tenant = TenantId::new("ours");
+    let query = StatsQuery {
+        tenant_id: tenant.clone(),
+        ..StatsQuery::default()
+    };
+    let newest = ExecutionQuery::of(tenant);
+    let (mut stats, mut pages) = (Vec::new(), Vec::new());
+    for _ in 0..51 {
+        let begin = Instant::now();
+        assert_eq!(storage.stats(&query).await.unwrap().all.total, 500_000);
+        stats.push(begin.elapsed());
+        let begin = Instant::now();
+        storage.list(&newest, &Page::first(50)).await.unwrap();
+        pages.push(begin.elapsed());
+    }
+    stats.sort();
+    pages.sort();
+    println!(
+        "postgres, a million runs under RLS: statistics {:.1?}, first page {:.1?}",
+        stats[25], pages[25]
+    );
+    storage.close().await.unwrap();
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]

@@ -167,7 +167,7 @@ impl Automation {
     }
 
     /// Says what is wrong or doubtful about a source, and what it would be as a script: metadata block, parameters,
-    /// syntax, packages, and what would harm the host. Nothing of it is executed, registered or kept.
+    /// syntax, packages, and what is refused in a run or reaches other runs. It is never executed, registered or kept.
     ///
     /// # Errors
     /// Kinds `overloaded` when others are validated for too long, `executor` when the source can't be inspected. A faulty source is in the [`Validation`].

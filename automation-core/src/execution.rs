@@ -249,12 +249,13 @@ pub struct ResourceUsage {
     pub memory_peak_bytes: Option<u64>,
     /// Programs that it started.
     pub children: Option<u32>,
-    /// Threads that it started.
+    /// Threads that it started; not counted in a process of its own.
     pub threads: Option<u32>,
 }
 
 words!(
-    /// What a script can do to the world outside its own memory. Recorded a run; a script's `deny` forbids some.
+    /// What a script can do to the world outside its own memory. Recorded a run; a script's `deny` forbids some. A
+    /// tripwire against accidents, not a sandbox: foreign code, and programs that it starts, do what they like.
     Effect {
         /// Start a program.
         Subprocess = "subprocess",

@@ -44,6 +44,8 @@ pub use script::{Script, ScriptRegistry, Validation};
 pub use secret::SecretSource;
 pub use stats::{Histogram, ScriptStats, Stats};
 pub use status::Status;
+#[cfg(feature = "postgres")]
+pub use storage::PostgresStorage;
 #[cfg(feature = "sqlite")]
 pub use storage::{Durability, SqliteStorage};
 pub use storage::{MemoryStorage, Storage};

@@ -53,7 +53,7 @@ def test_builtins_catch_what_they_mean() -> None:
 @pytest.mark.parametrize(
     ("settings", "pointer"),
     [
-        ({"storage": "postgres://me:hunter2@db.example/x"}, "/storage"),
+        ({"storage": "mysql://me:hunter2@db.example/x"}, "/storage"),
         ({"storage": "automation.db"}, "/storage"),
         ({"storage": ""}, "/storage"),
         ({"workers": 0}, "/workers"),

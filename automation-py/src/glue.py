@@ -263,6 +263,22 @@ def meet_waiting_interruption():
         pass
 
 
+IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+
+
+def importing_threads(all_of_them):
+    """Returns the threads that execute the import machinery; with `all_of_them` also those in a module that it
+    imports."""
+    found = set()
+    for ident, frame in sys._current_frames().items():
+        while frame is not None:
+            if frame.f_code.co_filename in IMPORT_FILES:
+                found.add(ident)
+                break
+            frame = frame.f_back if all_of_them else None
+    return found
+
+
 def forget_event_loop():
     """Forgets the event loop that an interrupted `asyncio` left as this thread's running one."""
     events = sys.modules.get("asyncio.events")

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use automation_core::Durability;
 use automation_core::executor::LimitPolicy;
 use automation_core::limits::{
     SCRIPT_MEMORY_MB_MAX, SCRIPT_TIMEOUT_MAX, SECRET_BYTES_MIN, STREAM_KIB_MAX,
 };
 use automation_core::secret::{Secret, Secrets, is_secret_name};
+use automation_core::{Durability, PostgresStorage};
 use automation_http::{Host, HttpConfig, Network, Origin, RateLimit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -49,6 +49,20 @@ pub(crate) struct Config {
 pub(crate) enum Database {
     Memory,
     Sqlite(PathBuf),
+    Postgres(PostgresUrl),
+}
+
+/// The URL of a PostgreSQL database, and the place that it names; the former may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PostgresUrl {
+    pub(crate) url: String,
+    place: String,
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)
+    }
 }
 
 impl fmt::Display for Database {
@@ -56,6 +70,7 @@ impl fmt::Display for Database {
         match self {
             Self::Memory => f.write_str("memory (runs are forgotten at the end)"),
             Self::Sqlite(path) => write!(f, "SQLite file {}", path.display()),
+            Self::Postgres(url) => write!(f, "PostgreSQL {}", url.place),
         }
     }
 }
@@ -83,7 +98,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let address = read_address(reader);
     let trusted_proxies: Option<Vec<Network>> = reader.list(&v::AUTOMATION_TRUSTED_PROXIES);
     let http = read_http(reader, trusted_proxies.as_deref());
-    let database = reader.parse_with(&v::DATABASE_URL, database);
+    let database = read_database(reader);
     let durability = reader.parse_with(&v::AUTOMATION_DURABILITY, durability);
     let workers = reader.number(&v::AUTOMATION_WORKERS, 1, 256);
     let isolate_all = reader.parse_with(&v::AUTOMATION_ISOLATE, isolate_all);
@@ -131,6 +146,32 @@ fn read_address(reader: &mut Reader<'_>) -> Option<SocketAddr> {
         return None;
     }
     Some(SocketAddr::new(host, u16::try_from(port?).ok()?))
+}
+
+/// A URL of PostgreSQL may be wrong in many ways, so the sentence says in which.
+fn read_database(reader: &mut Reader<'_>) -> Option<Database> {
+    let (url, source) = reader.values.get(&v::DATABASE_URL);
+    if !is_postgres(url) {
+        return reader.parse_with(&v::DATABASE_URL, database);
+    }
+    match PostgresStorage::check_url(url) {
+        Ok(place) => Some(Database::Postgres(PostgresUrl {
+            url: url.to_owned(),
+            place,
+        })),
+        Err(error) => {
+            let shown = shown(url);
+            let sentence = format!("DATABASE_URL is {shown:?} ({source}): {error}");
+            reader.sentences.push(sentence);
+            None
+        }
+    }
+}
+
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
 }
 
 fn read_http(reader: &mut Reader<'_>, trusted_proxies: Option<&[Network]>) -> Option<HttpConfig> {
@@ -451,14 +492,23 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        let sentences =
-            read(&[("DATABASE_URL", "postgres://me:hunter2@db.example/x")]).unwrap_err();
-        let text = sentences.join("\n");
-        assert!(
-            text.contains("postgres://***@db.example/x") && text.contains("not supported yet"),
-            "{text}"
+        for url in [
+            "mysql://me:hunter2@db.example/x",
+            "postgres://me:hunter2@db.example/x?sslmode=maybe",
+        ] {
+            let sentences = read(&[("DATABASE_URL", url)]).unwrap_err();
+            let text = sentences.join("\n");
+            assert!(text.contains("://***@db.example/x"), "{text}");
+            assert!(text.contains("allowed"), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        let config = read(&[("DATABASE_URL", "postgres://me:hunter2@db.example/x")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_eq!(
+            config.database.to_string(),
+            "PostgreSQL db.example/x",
+            "and it is a database"
         );
-        assert!(!text.contains("hunter2"), "{text}");
     }
 
     #[test]

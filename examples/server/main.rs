@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use automation_core::PostgresStorage;
 use config::Config;
 use logging::Log;
 use variables::Values;
@@ -29,7 +30,13 @@ const EXIT_FAILED: i32 = 1;
 const LAST_LINES_MAX: Duration = Duration::from_secs(2);
 
 fn main() {
-    let flags = variables::given_flags(&variables::command().get_matches());
+    let matches = variables::command().get_matches();
+    if matches.get_flag(variables::PRINT_SCHEMA) {
+        // Whoever reads it may have enough before the end.
+        let _ = std::io::stdout().write_all(PostgresStorage::schema().as_bytes());
+        return;
+    }
+    let flags = variables::given_flags(&matches);
     let config = match read_config(flags) {
         Ok(config) => config,
         Err(sentences) => end(EXIT_WRONG_VALUE, sentences, None),

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use automation_core::executor::ExecutorHealth;
 use automation_core::secret::Secrets;
+use automation_core::storage::StorageError;
 use automation_core::{
-    Automation, AutomationBuilder, Executor, MemoryStorage, ScriptRegistry, SqliteStorage,
+    Automation, AutomationBuilder, Executor, MemoryStorage, PostgresStorage, ScriptRegistry,
+    SqliteStorage,
 };
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::{ProcessExecutor, PythonExecutor};
@@ -130,10 +132,12 @@ async fn build(
         ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
     let builder = open_storage(config, Automation::builder()).await?;
     let mut executor = PythonExecutor::builder().workers(config.workers);
-    if let Database::Sqlite(path) = &config.database {
+    executor = match &config.database {
         // What the next start must know stays together.
-        executor = executor.crash_file(path.with_added_extension("crash"));
-    }
+        Database::Sqlite(path) => executor.crash_file(path.with_added_extension("crash")),
+        Database::Postgres(_) => executor.crash_file(config.logs.join("automation.crash")),
+        Database::Memory => executor,
+    };
     let executor = match &config.python {
         Some(python) => executor
             .python(python)
@@ -171,14 +175,18 @@ async fn open_storage(
     config: &Config,
     builder: AutomationBuilder,
 ) -> Result<AutomationBuilder, String> {
-    let Database::Sqlite(path) = &config.database else {
-        return Ok(builder.storage(MemoryStorage::default()));
-    };
-    let storage = SqliteStorage::builder(path)
-        .durability(config.durability)
-        .open()
-        .await;
-    Ok(builder.storage(storage.map_err(|error| format!("DATABASE_URL: {error}"))?))
+    let named = |error: StorageError| format!("DATABASE_URL: {error}");
+    Ok(match &config.database {
+        Database::Memory => builder.storage(MemoryStorage::default()),
+        Database::Sqlite(path) => {
+            let storage = SqliteStorage::builder(path).durability(config.durability);
+            builder.storage(storage.open().await.map_err(named)?)
+        }
+        Database::Postgres(at) => {
+            let storage = PostgresStorage::connect(&at.url).await;
+            builder.storage(storage.map_err(named)?)
+        }
+    })
 }
 
 /// Returns what runs scripts in processes of their own. It starts none before it is needed.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// One variable. It is set by its flag, by the environment or by `.env`, in this order.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ variables! {
     LOGS_PATH, "logs", "./logs", "a folder is allowed",
         "Folder of the server's log files, one a day";
     DATABASE_URL, "database", "sqlite://automation.db",
-        "sqlite://FILE, sqlite:///ABSOLUTE/FILE and memory: are allowed (postgres:// is not supported yet)",
+        "sqlite://FILE, sqlite:///ABSOLUTE/FILE, postgres://USER:PASSWORD@HOST/DATABASE and memory: are allowed",
         "Where runs are recorded; memory: forgets them at the end";
     AUTOMATION_DURABILITY, "durability", "full", "full and normal are allowed",
-        "full survives a power cut, normal may then lose the latest runs";
+        "full survives a power cut, normal may then lose the latest runs; PostgreSQL is always full";
     AUTOMATION_WORKERS, "workers", "256", "a number from 1 to 256 is allowed",
         "Scripts that run at once, at most; threads are started when scripts wait";
     AUTOMATION_ISOLATE, "isolate", "metadata", "metadata and all are allowed",
@@ -176,6 +176,9 @@ impl Values {
     }
 }
 
+/// The flag that prints the tables.
+pub(crate) const PRINT_SCHEMA: &str = "print-schema";
+
 /// Returns the command line's grammar, made of the variables.
 pub(crate) fn command() -> Command {
     let flags = ALL.iter().map(|variable| {
@@ -198,6 +201,12 @@ pub(crate) fn command() -> Command {
              could not be stopped have used up the threads: start the server again.",
         )
         .args(flags)
+        .arg(
+            Arg::new(PRINT_SCHEMA)
+                .long(PRINT_SCHEMA)
+                .action(ArgAction::SetTrue)
+                .help("Prints the tables for PostgreSQL as SQL, and ends"),
+        )
 }
 
 /// Returns the flags that were given.

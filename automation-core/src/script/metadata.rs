@@ -59,7 +59,7 @@ pub struct Metadata {
     pub stream_bytes: Option<usize>,
     /// Programs it may start in all.
     pub children_max: Option<u32>,
-    /// What it must not do; an attempt fails inside the script.
+    /// What it must not do; an attempt fails inside the script. No sandbox, see [`Effect`].
     pub deny: Vec<Effect>,
     /// Where it runs.
     pub isolation: Isolation,

@@ -3,9 +3,13 @@
 mod cursor;
 mod held;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod tally;
 mod write;
 
 use std::fmt::Debug;
@@ -15,6 +19,8 @@ use serde::Serialize;
 use thiserror::Error as ThisError;
 
 pub use self::memory::MemoryStorage;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresBuilder, PostgresStorage};
 pub use self::query::{ExecutionQuery, Record, RecordKind};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteBuilder, SqliteStorage};
@@ -36,8 +42,8 @@ use crate::stats::Stats;
 /// - Executions of one tenant are invisible to every read of another.
 /// - Lists are newest first: by `started_at`, then by id. A page has 1 to
 ///   [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX) rows, whatever was asked.
-/// - Times are kept to the microsecond, cut and not rounded, within the years 0 to 9999; numbers up to 2^53 - 1;
-///   all else comes back as it was given.
+/// - Times are kept to the microsecond, cut and not rounded, within the years 0 to 9999; numbers up to 2^53 - 1; the
+///   character U+0000 may come back as U+FFFD; all else comes back as it was given.
 ///
 /// Each sentence is a promise of `conformance::storage` (feature `conformance`).
 ///

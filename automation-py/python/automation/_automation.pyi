@@ -409,7 +409,7 @@ class Execution:
 
     @property
     def threads(self) -> int | None:
-        """Threads that it started, where they were counted."""
+        """Threads that it started; `None` for a run in a process of its own, where they are not counted."""
 
     @property
     def output(self) -> str:
@@ -578,7 +578,7 @@ class Script:
 
     @property
     def deny(self) -> list[Literal["subprocess", "network", "write", "native"]]:
-        """What it must not do."""
+        """What it must not do: an attempt fails inside the script. A tripwire against accidents, not a sandbox."""
 
     @property
     def isolation(self) -> Literal["in-process", "process"]:

@@ -18,7 +18,7 @@ import sys
 import threading
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from . import _context, _effects, _process, _report, _result, _wire
+from . import _context, _effects, _process, _report, _result, _run_cmd, _wire
 
 # Where the control socket is, out of the way of scripts that close descriptors by number.
 CONTROL_MIN = 500
@@ -27,6 +27,8 @@ OPEN_FILES = 1024
 # Sent by the host when the run has to end; nothing else sends it, and scripts have no use for it.
 INTERRUPT = signal.SIGPWR
 
+for ours in (_context, _effects, _result, _run_cmd, _wire):
+    _report.OWN_FILES.add(ours.__file__)
 _report.OWN_FILES.add(__file__)
 
 interrupted = False

@@ -5,7 +5,7 @@ import threading
 import time
 from types import ModuleType
 
-from . import _wire
+from . import _run_cmd, _wire
 
 
 class RunInterrupted(BaseException):
@@ -63,6 +63,8 @@ class Context:
         if "error" in answer:
             raise ERRORS[answer["error"]](answer["message"])
         return answer["secret"]
+
+    run_cmd = staticmethod(_run_cmd.run_cmd)
 
     def _effect(self, effect, target, denied):
         self._tell({"tell": "effect", "effect": effect, "target": sendable(target), "denied": denied})

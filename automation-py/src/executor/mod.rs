@@ -4,6 +4,7 @@ mod builder;
 mod code;
 mod cpu_clock;
 mod crash;
+mod exit;
 mod injector;
 mod inspect;
 mod perform;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use automation_core::Concern;
@@ -14,9 +14,11 @@ use tokio::sync::Notify;
 
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
+use super::exit;
 use super::perform::{panicked, perform, refused_memory};
 use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
+use super::watchdog::answer_cancelled;
 use crate::ffi::{self, Thread, ThreadClock, blocking};
 use crate::interpreter::STACK_BYTES;
 use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is_forked};
@@ -26,10 +28,8 @@ use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is
 /// follows.
 const HELD_MAX: usize = 64;
 
-/// Time without a run after which a worker beyond [`WORKERS_KEPT`] ends.
+/// Time without a run after which a worker beyond those that stay ends.
 const SURPLUS: Duration = Duration::from_secs(10);
-/// Idle workers that stay.
-const WORKERS_KEPT: usize = 4;
 
 /// What is set when an executor is built.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,9 @@ pub(super) struct Pool {
     pub(super) soundness: Soundness,
     place: Place,
     held: Mutex<Vec<(Reply, Answer)>>,
+    /// Those of all workers that may still live.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    hosted: bool,
     closed: AtomicBool,
     drained: Notify,
 }
@@ -72,6 +75,8 @@ impl Pool {
             soundness: Soundness::new(hosted),
             place: Place::of_process(),
             held: Mutex::default(),
+            threads: Mutex::default(),
+            hosted,
             closed: AtomicBool::new(false),
             drained: Notify::new(),
         });
@@ -91,7 +96,12 @@ impl Pool {
             .stack_size(STACK_BYTES)
             .spawn(move || pool.work(&thread_worker));
         match spawned {
-            Ok(_) => Ok(()),
+            Ok(thread) => {
+                let mut threads = self.threads.lock();
+                threads.retain(|thread| !thread.is_finished());
+                threads.push(thread);
+                Ok(())
+            }
             Err(error) => {
                 state.dismiss(&worker);
                 Err(ExecutorError::Start {
@@ -140,11 +150,17 @@ impl Pool {
         run.request_cancel();
         let mut state = self.lock();
         let queued = state.queue.remove(|queued| Arc::ptr_eq(queued, run));
-        self.watchdog.notify_one();
+        self.call_watchdog(&mut state);
         drop(state);
-        if let Some(reply) = queued.and_then(|run| run.claim()) {
-            reply.send(Ok(run.outcome(automation_core::executor::Ending::Cancelled)));
+        if queued.is_some() {
+            answer_cancelled(run);
         }
+    }
+
+    /// Has the watchdog look at once, and once more if it is looking now.
+    fn call_watchdog(&self, state: &mut State) {
+        state.is_watchdog_called = true;
+        self.watchdog.notify_one();
     }
 
     /// Gives a worker that runs `run` up: answers for it, and starts another in its place.
@@ -197,7 +213,12 @@ impl Pool {
         for worker in &state.workers {
             worker.wake.notify_one();
         }
-        self.watchdog.notify_one();
+        self.call_watchdog(&mut state);
+        drop(state);
+        // A host ends its Python first, and nobody gets the GIL any more.
+        if !self.hosted {
+            exit::wait_for(std::mem::take(&mut self.threads.lock()));
+        }
     }
 
     /// Waits until nothing is queued and nothing runs. Returns how many runs are left after `grace`; those that
@@ -254,18 +275,18 @@ impl Pool {
             }
             let mut clock = CpuClock::of_this_thread();
             while let Some(run) = self.next(py, worker, thread, &mut clock) {
-                self.run(py, worker, &run, &mut clock);
-                if worker.abandoned.load(Ordering::Acquire) {
+                let answered = self.run(py, worker, &run, &mut clock);
+                // It was answered for before, as a run that could not be stopped.
+                if !answered && run.started_at().is_some() {
                     py.detach(|| run.invocation.host.emit(RunEvent::LateEnd));
-                    break;
                 }
             }
         });
         self.retire(worker);
     }
 
-    /// Runs a run and answers for it, whatever happens.
-    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) {
+    /// Runs a run and answers for it, whatever happens. `false` when it was answered for already.
+    fn run(&self, py: Python<'_>, worker: &Worker, run: &Arc<Run>, clock: &mut CpuClock) -> bool {
         if self.settings.contamination_checks {
             run.purity.check();
         }
@@ -288,10 +309,12 @@ impl Pool {
                 run.claim().map(|reply| (reply, answer))
             }
         };
+        let is_answered = answered.is_some();
         self.held.lock().extend(answered);
         if self.closed.load(Ordering::Acquire) {
             self.drained.notify_waiters();
         }
+        is_answered
     }
 
     /// Gives the answers that are held back, if they are as many as the runs that wait.
@@ -338,7 +361,7 @@ impl Pool {
             state.idle.push(Arc::clone(worker));
             let waited = worker.wake.wait_for(&mut state, SURPLUS);
             state.idle.retain(|other| !Arc::ptr_eq(other, worker));
-            if waited.timed_out() && state.workers.len() > WORKERS_KEPT && state.queue.is_empty() {
+            if waited.timed_out() && state.is_surplus(worker) {
                 return None;
             }
         }
@@ -353,9 +376,9 @@ impl Pool {
                 .retain(|other| !Arc::ptr_eq(other, worker));
             self.keep_one(&mut state);
         } else {
-            state.workers.retain(|other| !Arc::ptr_eq(other, worker));
+            state.dismiss(worker);
         }
-        self.watchdog.notify_one();
+        self.call_watchdog(&mut state);
     }
 }
 

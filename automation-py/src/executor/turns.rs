@@ -23,6 +23,8 @@ use crate::run::Run;
 const STALL: Duration = Duration::from_millis(1);
 /// Age of the last take from which a worker that is done takes over by itself.
 const FOLLOW: Duration = Duration::from_micros(200);
+/// Idle workers that stay.
+const WORKERS_KEPT: usize = 4;
 /// Runs that leave the queue within one tick when its scripts are too short to share.
 const BUSY_TAKES: u64 = 8;
 
@@ -55,6 +57,8 @@ pub(super) struct Worker {
     errand: Mutex<Option<Errand>>,
     /// The clock of its thread, once that has started.
     pub(super) clock: OnceLock<ThreadClock>,
+    /// What that showed when it was read last: it stands still while the worker has nothing to do.
+    cpu: Mutex<Duration>,
 }
 
 impl Worker {
@@ -66,7 +70,18 @@ impl Worker {
             abandoned: AtomicBool::new(false),
             errand: Mutex::new(None),
             clock: OnceLock::new(),
+            cpu: Mutex::new(Duration::ZERO),
         }
+    }
+
+    fn cpu_time(&self) -> Duration {
+        let mut cpu = self.cpu.lock();
+        if self.current.lock().is_some()
+            && let Some(read) = self.clock.get().and_then(|clock| clock.read())
+        {
+            *cpu = read;
+        }
+        *cpu
     }
 }
 
@@ -78,6 +93,8 @@ pub(super) struct State {
     /// The worker that drains the queue.
     pub(super) drainer: Option<usize>,
     pub(super) taken: u64,
+    /// Whether the watchdog has something to look at that it may not have seen.
+    pub(super) is_watchdog_called: bool,
     /// Workers that were woken or started and have not looked at the queue yet.
     sent: usize,
     last_taken: Instant,
@@ -97,6 +114,7 @@ impl State {
             workers: Vec::new(),
             drainer: None,
             taken: 0,
+            is_watchdog_called: false,
             sent: 0,
             last_taken: Instant::now(),
             quarantined: Vec::new(),
@@ -115,10 +133,18 @@ impl State {
         worker
     }
 
-    /// Takes a worker whose thread did not start out of the books.
+    /// Takes a worker whose thread did not start, or has ended, out of the books.
     pub(super) fn dismiss(&mut self, worker: &Arc<Worker>) {
         self.sent -= usize::from(worker.errand.lock().take().is_some());
+        if self.drainer == Some(worker.id) {
+            self.drainer = None;
+        }
         self.workers.retain(|other| !Arc::ptr_eq(other, worker));
+    }
+
+    /// Returns whether a worker that found nothing to do for long may end.
+    pub(super) fn is_surplus(&self, worker: &Worker) -> bool {
+        self.workers.len() > WORKERS_KEPT && self.queue.is_empty() && worker.errand.lock().is_none()
     }
 
     /// Puts a run into the queue, and sees to it that somebody takes it soon.
@@ -178,8 +204,7 @@ impl State {
 
     /// Returns the processor time that all workers have used.
     pub(super) fn cpu_time(&self) -> Duration {
-        let clocks = self.workers.iter().filter_map(|worker| worker.clock.get());
-        clocks.filter_map(|clock| clock.read()).sum()
+        self.workers.iter().map(|worker| worker.cpu_time()).sum()
     }
 
     /// Returns the names of the scripts of which a run is under way.
@@ -234,5 +259,98 @@ impl State {
         } else {
             Help::Comes
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use automation_core::executor::{Invocation, RunEvent, RunHost};
+    use automation_core::secret::{Secret, SecretError};
+    use automation_core::storage::StorageError;
+    use automation_core::{ExecutionId, Script};
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::{Errand, Help, STALL, State};
+    use crate::ffi::Thread;
+    use crate::run::{LateBytes, MemoryMode, Run};
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl RunHost for Silent {
+        fn started(&self) {}
+        fn emit(&self, _: RunEvent) {}
+        fn secret(&self, name: &str) -> Result<Secret, SecretError> {
+            let name = name.to_owned();
+            Err(SecretError::Missing { name })
+        }
+        fn journal(&self, _: Value) -> Result<(), StorageError> {
+            Ok(())
+        }
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+        fn is_cancelled(&self) -> bool {
+            false
+        }
+        fn dry_run(&self) -> bool {
+            false
+        }
+    }
+
+    fn run(script: &str) -> Arc<Run> {
+        let script = Arc::new(Script::parse(script, b"").unwrap());
+        let id = ExecutionId::from_uuid(Uuid::nil());
+        let invocation = Invocation::new(id, script, Arc::new(Silent));
+        Run::new(invocation, &LateBytes::default(), MemoryMode::Off, false).0
+    }
+
+    /// A worker that runs `a.py`, while another run of it has waited for too long.
+    fn standing() -> (State, Instant) {
+        let mut state = State::new();
+        let worker = state.hire(Errand::Any);
+        assert_eq!(state.push(&run("a.py")), Help::Comes);
+        assert!(state.take(&worker, Thread::this()).is_some());
+        assert_eq!(state.push(&run("a.py")), Help::Comes);
+        (state, Instant::now() + STALL + Duration::from_millis(1))
+    }
+
+    #[test]
+    fn scripts_that_wait_get_another_worker() {
+        let (mut state, later) = standing();
+        assert_eq!(state.pass_on(Instant::now(), 0, false), Help::Comes);
+        assert_eq!(state.pass_on(later, 0, false), Help::Missing(Errand::Any));
+    }
+
+    #[test]
+    fn scripts_that_compute_get_none_but_another_script_does() {
+        let (mut state, later) = standing();
+        assert_eq!(state.pass_on(later, 0, true), Help::Comes);
+        state.push(&run("b.py"));
+        let help = state.pass_on(later, 0, true);
+        assert_eq!(help, Help::Missing(Errand::Fresh));
+        let worker = state.hire(Errand::Fresh);
+        std::thread::sleep(STALL);
+        let taken = state.take(&worker, Thread::this()).unwrap();
+        assert_eq!(taken.invocation.script.name(), "b.py");
+    }
+
+    #[test]
+    fn one_worker_is_sent_at_a_time_and_an_order_is_never_lost() {
+        let (mut state, later) = standing();
+        let worker = state.hire(Errand::Any);
+        assert_eq!(
+            state.pass_on(later, 0, false),
+            Help::Comes,
+            "one is on its way"
+        );
+        assert!(!state.is_surplus(&worker));
+        // Its thread could not be started, or ended before it looked.
+        state.dismiss(&worker);
+        assert_eq!(state.pass_on(later, 0, false), Help::Missing(Errand::Any));
     }
 }

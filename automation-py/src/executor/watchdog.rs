@@ -1,15 +1,18 @@
 //! Sees to deadlines, cancels and a queue that stands still. Its thread never needs the GIL, so that a script
 //! that hogs it delays nothing here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use automation_core::executor::Ending;
 
 use super::injector::Injector;
 use super::pool::Pool;
 use super::pulse::{Pulse, SUSPECT};
 use super::turns::{State, Worker};
 use crate::ffi::{Thread, blocking};
-use crate::run::{CpuLook, Cut, Run, kill_trees};
+use crate::run::{CpuLook, Cut, Run, Stopped};
 
 /// How often it looks while runs come and go.
 const TICK: Duration = Duration::from_millis(1);
@@ -21,13 +24,16 @@ const CLEAN_UP: Duration = Duration::from_millis(48);
 const REPEAT: Duration = Duration::from_millis(10);
 /// Time from one look for waits and children to the next: what begins to wait right after a look meets the next.
 const WAKE: Duration = Duration::from_millis(4);
+/// Time from the first interruption to the first such look: until then the injector has got the GIL, which another
+/// thread keeps for 5 ms.
+const FIRST_WAKE: Duration = Duration::from_millis(10);
 /// The same once its thread is abandoned.
 const REPEAT_ABANDONED: Duration = Duration::from_secs(1);
 /// Interruptions after which a script is left alone.
 const REPEATS_MAX: u32 = 120;
 
 /// Share of the time between two looks from which the scripts are taken to compute all the time.
-const SATURATED: f64 = 0.75;
+const SATURATED: f64 = 0.3;
 
 /// A run that was cut short and has not ended.
 struct CutRun {
@@ -75,6 +81,7 @@ impl Watchdog {
         let pool = Arc::clone(&self.pool);
         let mut state = pool.lock();
         while !state.is_over() {
+            state.is_watchdog_called = false;
             let now = Instant::now();
             if state.taken != self.taken || !state.queue.is_empty() {
                 self.last_change = now;
@@ -93,6 +100,9 @@ impl Watchdog {
             pool.send_held(0);
             let next = self.look_after_runs(now);
             state = pool.lock();
+            if state.is_watchdog_called {
+                continue;
+            }
             // A run that came during the look was announced to nobody.
             state.watchdog_asleep = now.duration_since(self.last_change) >= QUIET
                 && state.queue.is_empty()
@@ -127,6 +137,10 @@ impl Watchdog {
         let mut wake_at = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         for (worker, run, thread) in self.running.drain(..) {
             let deadline = run.deadline();
+            if run.cancel_requested() && run.withdraw() {
+                answer_cancelled(&run);
+                continue;
+            }
             let cut = if run.cancel_requested() {
                 Cut::Cancelled
             } else if deadline.is_some_and(|deadline| deadline <= now) {
@@ -164,7 +178,7 @@ impl Watchdog {
                     cut,
                     since: now,
                     next: now,
-                    next_wake: now,
+                    next_wake: now + FIRST_WAKE,
                     interruptions: 0,
                     abandoned: false,
                 });
@@ -175,6 +189,13 @@ impl Watchdog {
             wake_at(cut.act(now, &self.pool, &self.injector));
         }
         next
+    }
+}
+
+/// Answers for a run that was cancelled before it began.
+pub(super) fn answer_cancelled(run: &Run) {
+    if let Some(reply) = run.claim() {
+        reply.send(Ok(run.outcome(Ending::Cancelled)));
     }
 }
 
@@ -198,7 +219,8 @@ impl CutRun {
                 };
         }
         if now >= self.next {
-            injector.interrupt(&self.run, self.thread);
+            let stopped = Stopped::trees(self.children());
+            injector.interrupt(&self.run, self.thread, stopped);
             self.interruptions += 1;
             self.next = now + self.pause();
         }
@@ -223,25 +245,26 @@ impl CutRun {
     }
 
     /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
-    /// it. Before the first interruption, after which the script may kill a program itself and leave what that started.
+    /// it.
     fn wake(&self) {
+        Stopped::trees(self.children()).kill();
+        self.run.interrupt_threads(&HashSet::new());
+        if !self.run.has_ended() {
+            blocking::interrupt(self.thread.number);
+        }
+    }
+
+    /// Returns the programs that the run's threads started.
+    fn children(&self) -> Vec<i32> {
         let of_threads = self.run.threads().into_iter();
-        kill_trees(
-            &of_threads
-                .flat_map(|thread| self.run.children(thread))
-                .collect::<Vec<_>>(),
-        );
-        let children = self.run.children(self.thread);
+        let mut children: Vec<_> = of_threads
+            .flat_map(|thread| self.run.children(thread))
+            .collect();
+        let of_worker = self.run.children(self.thread);
         // Looked at after them: otherwise they may be the next run's.
         if !self.run.has_ended() {
-            kill_trees(&children);
+            children.extend(of_worker);
         }
-        // The injector wakes them first, once the interruption is there to be found.
-        if self.interruptions > 0 {
-            self.run.interrupt_threads();
-            if !self.run.has_ended() {
-                blocking::interrupt(self.thread.number);
-            }
-        }
+        children
     }
 }

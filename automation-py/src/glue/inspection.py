@@ -10,10 +10,10 @@ def too_much(source):
     return (True, *source.place(node), reason)
 
 
-def findings(source, enters_run, shared):
+def findings(source, enters_run, shared, own_place):
     """Returns what is wrong or doubtful, as tuples of whether it is an error, line, column and message, sorted by
     place; and what `run` takes, as a tuple of line, column, whether it takes more, and its arguments."""
-    found, signature, doubts = [], None, lints(source, shared)
+    found, signature, doubts = [], None, lints(source, shared, own_place)
     run = find_run(source.tree) if enters_run else None
     if run is not None:
         faults = signature_faults(run)

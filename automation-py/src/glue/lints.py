@@ -1,46 +1,53 @@
-"""What a script does that will harm the process it runs in, or let its parameters become commands: found in the
+"""What a script does that is refused in a run, reaches other runs, or lets its parameters become commands: found in the
 syntax tree, each with a code by which a line can allow it. Needs `syntax.py`."""
 
-# What harms every run of the process, by code: what it does, what to do instead, and by which names.
-HARMFUL = {
-    "exit-process": (
-        "ends the host with all its runs, expected sys.exit",
-        "os._exit os.abort",
-    ),
-    "replace-process": (
-        "replaces the host with another program, expected subprocess.run",
+# What raises an exception in a run: what to do instead, and by which names.
+REFUSED = (
+    (
+        "expected subprocess.run",
         "os.execl os.execle os.execlp os.execlpe os.execv os.execve os.execvp os.execvpe",
     ),
+    (
+        "expected ctx.remaining() or a timeout",
+        "signal.alarm signal.setitimer signal.raise_signal signal.sigwait signal.sigwaitinfo signal.sigtimedwait"
+        " faulthandler.dump_traceback_later",
+    ),
+    ("expected try and finally: the end of a run is an exception", "signal.signal"),
+    (
+        "expected a program that is started as somebody else",
+        "os.setuid os.setgid os.seteuid os.setegid os.setreuid os.setregid os.setresuid os.setresgid"
+        " os.setgroups os.initgroups os.chroot",
+    ),
+    (
+        'expected isolation = "process" in the metadata block',
+        "os.nice os.closerange resource.setrlimit sys.addaudithook sys.setswitchinterval sys.setdlopenflags",
+    ),
+)
+# Refused too where threads have no working directory and mask of their own.
+PLACE = {path: "expected whole paths and os.chmod" for path in ("os.chdir", "os.fchdir", "os.umask", "contextlib.chdir")}
+HINTS = {path: hint for hint, paths in REFUSED for path in paths.split()}
+# Fine where a program is started with it, and refused where a run calls it.
+CALLED = ("os.setsid", "os.setpgrp")
+
+# What reaches other runs, by code: what it does, what to do instead, and by which names.
+REACHING = {
     "fork": (
-        "forks the host, whose threads and locks the copy lacks, expected subprocess.run or threads",
+        "copies a process with many threads, which may wait for ever, expected subprocess.run or threads",
         "os.fork os.forkpty pty.fork pty.spawn multiprocessing.Process multiprocessing.Pool"
         " multiprocessing.Manager multiprocessing.pool.Pool concurrent.futures.ProcessPoolExecutor",
     ),
-    "timer": (
-        "ends or interrupts the host and not the run, expected ctx.remaining() or a timeout",
-        "signal.alarm signal.setitimer signal.raise_signal faulthandler.dump_traceback_later",
-    ),
-    "working-directory": (
-        "changes the folder or the mask of a process that is shared, expected whole paths and os.chmod",
-        "os.chdir os.fchdir os.umask os.chroot contextlib.chdir",
-    ),
-    "identity": (
-        "changes as whom the host runs, expected a program that is started as somebody else",
-        "os.setuid os.setgid os.seteuid os.setegid os.setreuid os.setregid os.setresuid os.setresgid"
-        " os.setgroups os.initgroups os.setsid os.setpgid os.setpgrp",
-    ),
     "process-state": (
-        "changes the host and all its runs",
-        "gc.disable gc.freeze gc.set_threshold gc.set_debug locale.setlocale logging.disable logging.shutdown"
-        " resource.setrlimit socket.setdefaulttimeout sys.addaudithook sys.setswitchinterval threading.settrace"
-        " threading.setprofile threading.stack_size os.nice os.register_at_fork",
+        'changes all runs until the script ends, expected isolation = "process" in the metadata block',
+        "gc.disable gc.freeze gc.set_threshold gc.set_debug gettext.textdomain locale.setlocale logging.shutdown"
+        " os.register_at_fork socket.setdefaulttimeout sys.setrecursionlimit threading.settrace threading.setprofile"
+        " urllib.request.install_opener",
     ),
     "terminal": (
-        "waits for a terminal, which a run does not have, expected a parameter",
+        "reads from a terminal, and a run's standard input is empty, expected a parameter",
         "builtins.input builtins.breakpoint getpass.getpass pdb.set_trace code.interact",
     ),
 }
-PATHS = {path: code for code, (_, paths) in HARMFUL.items() for path in paths.split()}
+PATHS = {path: code for code, (_, paths) in REACHING.items() for path in paths.split()}
 
 FOREIGN = ("ctypes", "_ctypes", "cffi")
 SHELLS = ("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput")
@@ -50,24 +57,23 @@ QUOTED = ("shlex.quote", "shlex.join", "pipes.quote")
 OWN = {
     f"sys.{name}"
     for name in ("argv", "path", "stdin", "stdout", "stderr", "excepthook", "unraisablehook")
-} | {"threading.excepthook"}
-RECURSION_MAX = 10_000
+} | {"threading.excepthook", "warnings.filters"}
 
-# These concern the script, wherever it runs; the others only who shares a process with it.
+# These concern the script wherever it runs; the others only what shares a process with it.
 EVERYWHERE = ("terminal", "shell-injection", "swallow")
-CODES = {*HARMFUL, "close-stream", "foreign-code", "guard", "kill-host", "patch", "recursion-limit"}
-CODES |= {*EVERYWHERE}
+CODES = {*REACHING, *EVERYWHERE, "foreign-code", "guard", "patch", "refused"}
 
 ALLOW = re.compile(r"#\s*automation:\s*allow\(([^()]*)\)\s*$")
 
 
-def lints(source, shared):
-    """Returns what is harmful in a source as triples of node, code and message. `shared` says whether the script
-    runs in the host's process."""
+def lints(source, shared, own_place):
+    """Returns what is doubtful in a source as triples of node, code and message. `shared` says whether the script
+    runs in the host's process, and `own_place` whether it has its own working directory there."""
     found = []
     built = built_names(source)
+    hints = HINTS if own_place else {**HINTS, **PLACE}
     for node in source.nodes:
-        found += references(source, node)
+        found += references(source, node, hints)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found += foreign_imports(node)
         elif isinstance(node, ast.Call):
@@ -78,12 +84,18 @@ def lints(source, shared):
     return [entry for entry in found if shared or entry[1] in EVERYWHERE]
 
 
-def references(source, node):
-    """Finds names that are harmful however they are used: called, passed on, or kept."""
+def references(source, node, hints):
+    """Finds names that are doubtful however they are used: called, passed on, or kept."""
     if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, ast.Load):
         path = source.path(node)
-        if path in PATHS:
-            yield node, PATHS[path], f"{path.replace('builtins.', '')} {HARMFUL[PATHS[path]][0]}"
+        if path in hints:
+            yield refused(node, path, hints[path])
+        elif path in PATHS:
+            yield node, PATHS[path], f"{path.replace('builtins.', '')} {REACHING[PATHS[path]][0]}"
+
+
+def refused(node, what, hint):
+    return node, "refused", f"{what} is refused in a run, {hint}"
 
 
 def foreign_imports(node):
@@ -91,7 +103,7 @@ def foreign_imports(node):
     for module in modules:
         root = module.partition(".")[0]
         if root in FOREIGN:
-            message = f'{root} can corrupt the host, expected isolation = "process" in the metadata block'
+            message = f'{root} can crash all runs and wait past the deadline, expected isolation = "process" in the metadata block'
             yield node, "foreign-code", message
 
 
@@ -99,14 +111,15 @@ def calls(source, node, built):
     path = source.path(node.func) or ""
     first = node.args[0] if node.args else None
     if path in ("os.kill", "os.killpg") and is_ourselves(source, first):
-        yield node, "kill-host", f"{path} of this process or its group ends the host, expected sys.exit"
+        yield refused(node, f"{path} of the own process", "expected sys.exit")
     elif path == "os.close" and is_stream(first):
-        yield node, "close-stream", "os.close of 0, 1 or 2 closes a stream of the host"
+        yield refused(node, "os.close of 0, 1 or 2", "they are the run's output")
     elif path == "os.dup2" and len(node.args) > 1 and is_stream(node.args[1]):
-        yield node, "close-stream", "os.dup2 onto 0, 1 or 2 replaces a stream of the host"
-    elif path == "sys.setrecursionlimit" and is_number(first) and first.value > RECURSION_MAX:
-        message = f"sys.setrecursionlimit of more than {RECURSION_MAX} lets the host's stack overflow"
-        yield node, "recursion-limit", message
+        yield refused(node, "os.dup2 onto 0, 1 or 2", "expected contextlib.redirect_stdout or stdout= of subprocess")
+    elif path == "threading.stack_size" and first is not None:
+        yield refused(node, path, "the threads of a run have large stacks")
+    elif path in CALLED:
+        yield refused(node, path, "expected start_new_session= of subprocess")
     elif path == "builtins.setattr" and len(node.args) == 3:
         yield from patched(source, node, first, node.args[1])
     if has_shell(path, node) and first is not None and is_built(source, first, built):
@@ -193,12 +206,13 @@ def is_safe(source, node):
 
 
 def swallowed(source, loop):
-    """Finds handlers directly in a loop that catch everything and let it go on: no deadline ends such a loop."""
+    """Finds handlers directly in a loop that catch everything and let it go on: a deadline ends such a loop by force
+    or, where Python is a host's, not at all."""
     for node in own_nodes(loop.body):
         if isinstance(node, TRIES):
             for handler in node.handlers:
                 if catches_all(source, handler.type) and not leaves(handler):
-                    message = "catches the end of the run and goes on, expected `except Exception`"
+                    message = "catches the end of the run and goes on, so that it is ended by force, expected `except Exception`"
                     yield handler, "swallow", message
 
 
@@ -250,7 +264,7 @@ def patched(source, at, owner, name):
     name = name.value if isinstance(name, ast.Constant) else name
     path = f"{source.path(owner)}.{name}" if isinstance(name, str) else source.path(owner)
     if path not in OWN and not path.startswith("automation."):
-        yield at, "patch", f"{path} is changed for the host and all its runs, which share its modules"
+        yield at, "patch", f"{path} is changed for all runs until the script ends, since they share its module"
 
 
 def allowances(source):

@@ -4,15 +4,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use automation_core::{Error, MemoryStorage, SqliteStorage, Storage};
+use automation_core::{Error, MemoryStorage, PostgresStorage, SqliteStorage, Storage};
 
 /// Where executions are recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum StorageUrl {
     /// `memory:`; forgotten at the end.
     Memory,
     /// `sqlite://FILE`, or `sqlite:///ABSOLUTE/FILE`.
     Sqlite(PathBuf),
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?OPTIONS`, and the place that it names.
+    Postgres { url: String, place: String },
 }
 
 impl StorageUrl {
@@ -24,26 +26,40 @@ impl StorageUrl {
         if text == "memory:" {
             return Ok(Self::Memory);
         }
+        if ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+        {
+            return Self::postgres(text);
+        }
         text.strip_prefix("sqlite://")
             .filter(|file| is_plain_file(file))
             .map(|file| Self::Sqlite(PathBuf::from(file)))
             .ok_or_else(|| {
                 let detail = format!(
-                    "{}, expected \"memory:\", \"sqlite://FILE\" or \"sqlite:///ABSOLUTE/FILE\"",
+                    "{}, expected \"memory:\", \"sqlite://FILE\", \"sqlite:///ABSOLUTE/FILE\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"",
                     found(text)
                 );
                 Error::invalid_request("/storage", detail)
             })
     }
 
+    fn postgres(url: &str) -> Result<Self, Error> {
+        let place = PostgresStorage::check_url(url)
+            .map_err(|error| Error::invalid_request("/storage", error.to_string()))?;
+        let url = url.to_owned();
+        Ok(Self::Postgres { url, place })
+    }
+
     /// Opens the storage.
     ///
     /// # Errors
-    /// Only `storage`: the file can't be used.
+    /// Only `storage`: the file or the server can't be used.
     pub(super) async fn open(self) -> Result<Arc<dyn Storage>, Error> {
         Ok(match self {
             Self::Memory => Arc::new(MemoryStorage::default()),
             Self::Sqlite(file) => Arc::new(SqliteStorage::open(file).await?),
+            Self::Postgres { url, .. } => Arc::new(PostgresStorage::connect(url).await?),
         })
     }
 }
@@ -53,7 +69,15 @@ impl fmt::Display for StorageUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
+            Self::Postgres { place, .. } => write!(f, "postgres://{place}"),
         }
+    }
+}
+
+impl fmt::Debug for StorageUrl {
+    // The URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -97,6 +121,11 @@ mod tests {
             assert_eq!(parsed, StorageUrl::Sqlite(file.into()));
             assert_eq!(parsed.to_string(), url);
         }
+        let server = StorageUrl::parse("postgres://me:hunter2@db.example:5433/x").unwrap();
+        assert_eq!(
+            format!("{server} {server:?}"),
+            "postgres://db.example/x postgres://db.example/x"
+        );
         let memory = StorageUrl::parse("memory:").unwrap();
         assert_eq!(memory, StorageUrl::Memory);
         assert_eq!(memory.to_string(), "memory:");
@@ -127,8 +156,9 @@ mod tests {
     #[test]
     fn a_password_is_never_shown() {
         for url in [
-            "postgres://me:hunter2@db.example/x",
-            "postgres://db.example/x?user=me&password=hunter2",
+            "mysql://me:hunter2@db.example/x",
+            "postgres://me:hunter2@db.example/x?sslmode=maybe",
+            "postgres://db.example/x?user=me&password=hunter2&port=hunter2",
             "host=db password=hunter2",
             "me:hunter2@db/x",
             "me:hunter2://x",

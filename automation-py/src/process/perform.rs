@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use automation_core::executor::{Invocation, Outcome, RunEvent};
@@ -45,6 +46,7 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     job.invocation.host.started();
     let code = pool.codes.get(&job.invocation.script);
     let order = order(&job.invocation, code.as_deref(), dry_run);
+    let zygote_ended = Arc::clone(&child.zygote_ended);
     let mut watch = Watch::new(pool, job, child, started);
     if wire::send(watch.answers.control(), &order).is_err() {
         // It is gone, and the warden says how.
@@ -52,6 +54,9 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     }
     pool.zygotes.prepare();
     let end = watch.until_end();
+    if end == End::WithZygote {
+        zygote_ended.store(true, Ordering::Release);
+    }
     watch.outcome(end)
 }
 

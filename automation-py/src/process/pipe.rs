@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 
 use automation_core::executor::{Capture, CapturedText};
-use automation_core::limits;
 use rustix::io::{Errno, read, retry_on_intr};
 
 /// What a look at a stream finds.
@@ -25,10 +24,9 @@ pub(super) struct Pipe {
 impl Pipe {
     /// Takes an end; `bytes_max` of what arrives are kept.
     pub(super) fn new(end: OwnedFd, bytes_max: usize) -> Self {
-        let head = bytes_max.min(limits::STREAM_HEAD_BYTES);
         Self {
             end: Some(end),
-            capture: Capture::with_sizes(head, bytes_max - head),
+            capture: Capture::with_size(bytes_max),
         }
     }
 

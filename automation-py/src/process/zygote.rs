@@ -22,7 +22,7 @@ use crate::interpreter::default_python;
 /// What the interpreter executes: everything else comes through the socket, and nothing is written to a disk.
 const BOOT: &str = include_str!("boot.py");
 /// The modules of the zygote, in the order in which they import each other.
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
     (
         "_report",
         include_str!("../../python/automation/_report.py"),
@@ -35,6 +35,10 @@ const MODULES: [(&str, &str); 8] = [
     (
         "_result",
         include_str!("../../python/automation/_result.py"),
+    ),
+    (
+        "_run_cmd",
+        include_str!("../../python/automation/_run_cmd.py"),
     ),
     (
         "_context",
@@ -87,6 +91,8 @@ pub(super) struct Child {
     pub(super) process: Process,
     /// Resident memory that it began with, in bytes.
     pub(super) inherited: u64,
+    /// To be set by who finds that the zygote is gone: others may learn of it later, and must not ask it for more.
+    pub(super) zygote_ended: Arc<AtomicBool>,
 }
 
 impl Zygote {
@@ -147,8 +153,8 @@ impl Zygote {
 }
 
 impl Wires {
-    /// Waits for the child. `None` when it or the zygote is gone.
-    fn child(self) -> Result<Option<Child>, ExecutorError> {
+    /// Waits for the child of a zygote. `None` when either is gone.
+    fn child(self, zygote: &Zygote) -> Result<Option<Child>, ExecutorError> {
         let mut inbox = Inbox::default();
         let Some(answer) = inbox.wait(&self.warden, START_MAX) else {
             return Ok(None);
@@ -169,6 +175,7 @@ impl Wires {
             inherited: process.resident(),
             process,
             wires: self,
+            zygote_ended: Arc::clone(&zygote.ended),
         }))
     }
 }
@@ -290,11 +297,12 @@ impl Zygotes {
         loop {
             let zygote = self.get()?;
             if let Some(spare) = self.take_spare(&zygote)
-                && let Some(child) = spare.child()?
+                && let Some(child) = spare.child(&zygote)?
             {
                 return Ok(child);
             }
-            let ordered = zygote.order()?.map(Wires::child).transpose()?;
+            let ordered = zygote.order()?.map(|wires| wires.child(&zygote));
+            let ordered = ordered.transpose()?;
             match ordered.flatten() {
                 Some(child) => return Ok(child),
                 None => self.replace(&zygote),

@@ -40,25 +40,46 @@ pub(crate) fn end_children(run: &Run, this: Thread) {
         if children.is_empty() {
             return;
         }
-        kill_trees(&children);
+        Stopped::trees(children).kill();
         blocking::reap_children();
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Stops processes and all below them, top down so that none escapes by forking, and then kills them.
-pub(crate) fn kill_trees(roots: &[i32]) {
-    let mut tree = roots.to_vec();
-    let mut next = 0;
-    while next < tree.len() && tree.len() < TREE_MAX {
-        let process = tree[next];
-        blocking::signal_process(process, libc::SIGSTOP);
-        wait_until_stopped(process);
-        tree.extend(all_children_of(process));
-        next += 1;
+/// Processes that were stopped in order to be killed.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    processes: Vec<i32>,
+    /// When, in the kernel's ticks.
+    at: u64,
+}
+
+impl Stopped {
+    /// Stops processes and all below them, top down so that none escapes by forking.
+    pub(crate) fn trees(roots: Vec<i32>) -> Self {
+        let mut processes = roots;
+        let mut next = 0;
+        while next < processes.len() && processes.len() < TREE_MAX {
+            let process = processes[next];
+            blocking::signal_process(process, libc::SIGSTOP);
+            wait_until_stopped(process);
+            processes.extend(all_children_of(process));
+            next += 1;
+        }
+        let at = match processes[..] {
+            [] => 0,
+            _ => blocking::ticks_since_boot(),
+        };
+        Self { processes, at }
     }
-    for process in tree {
-        blocking::signal_process(process, libc::SIGKILL);
+
+    /// Kills them. One that is gone may have left its number to a later process, which is let be.
+    pub(crate) fn kill(&self) {
+        for process in &self.processes {
+            if started_ticks(*process).is_some_and(|began| began <= self.at) {
+                blocking::signal_process(*process, libc::SIGKILL);
+            }
+        }
     }
 }
 

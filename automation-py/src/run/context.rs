@@ -180,7 +180,7 @@ impl Context {
     ) -> PyResult<Bound<'py, PyAny>> {
         static LIBRARY: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
         run()?;
-        let files = [include_str!("../glue/run_cmd.py")];
+        let files = [include_str!("../../python/automation/_run_cmd.py")];
         let library = LIBRARY.get_or_try_init(py, || library(py, &files).map(Bound::unbind))?;
         let function = library.bind(py).as_any().get_item(intern!(py, "run_cmd"))?;
         function.call(args, options)

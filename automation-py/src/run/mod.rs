@@ -38,7 +38,7 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
-pub(crate) use self::children::{end_children, kill_trees};
+pub(crate) use self::children::{Stopped, end_children};
 pub(crate) use self::context::{Context, module_attribute};
 use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;
@@ -158,9 +158,17 @@ impl Run {
             return false;
         }
         let _ = self.worker.set(ffi::thread_ident());
-        self.phase.start(self.handed_over.elapsed());
+        if !self.phase.start(self.handed_over.elapsed()) {
+            return false;
+        }
         self.invocation.host.started();
         true
+    }
+
+    /// Takes back a run that a worker has and that has not begun: the worker may wait for the GIL without end.
+    /// `false` when it has begun.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.phase.withdraw()
     }
 
     /// Looks whether the run has used the processor time that it may.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ffi::blocking::CUT;
 
-// 0 is waiting.
+const WAITING: u8 = 0;
 const RUNNING: u8 = 1;
 const TIMED_OUT: u8 = CUT | 2;
 const CANCELLED: u8 = CUT | 3;
@@ -36,10 +36,24 @@ pub(super) struct Phase {
 }
 
 impl Phase {
-    /// From waiting to running, `after` the hand-over.
-    pub(super) fn start(&self, after: Duration) {
-        let _ = self.started.set(after);
-        self.word.store(RUNNING, Ordering::Release);
+    /// From waiting to running, `after` the hand-over; `false` when it was withdrawn.
+    pub(super) fn start(&self, after: Duration) -> bool {
+        let started = self.leave_waiting(RUNNING);
+        if started {
+            let _ = self.started.set(after);
+        }
+        started
+    }
+
+    /// From waiting to ended; `false` when it runs already.
+    pub(super) fn withdraw(&self) -> bool {
+        self.leave_waiting(ENDED)
+    }
+
+    fn leave_waiting(&self, word: u8) -> bool {
+        self.word
+            .compare_exchange(WAITING, word, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Returns the time from the hand-over to the start.
@@ -95,7 +109,8 @@ mod tests {
     fn the_first_cut_counts_and_none_after_the_end() {
         let phase = Phase::default();
         assert!(!phase.cut(Cut::TimedOut), "it does not run yet");
-        phase.start(Duration::from_micros(5));
+        assert!(phase.start(Duration::from_micros(5)));
+        assert!(!phase.withdraw());
         assert_eq!(phase.started(), Some(Duration::from_micros(5)));
         assert!(phase.cut(Cut::Cancelled));
         assert!(!phase.cut(Cut::TimedOut));
@@ -105,5 +120,14 @@ mod tests {
         assert!(!phase.cut(Cut::TimedOut));
         assert_eq!(phase.end(), None);
         assert!(phase.has_ended() && phase.is_cut());
+    }
+
+    #[test]
+    fn what_is_withdrawn_never_starts() {
+        let phase = Phase::default();
+        assert!(phase.withdraw());
+        assert!(!phase.start(Duration::ZERO));
+        assert_eq!(phase.started(), None);
+        assert!(phase.has_ended());
     }
 }

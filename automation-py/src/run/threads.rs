@@ -1,5 +1,6 @@
 //! Threads that scripts start belong to the run that started them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,10 +55,13 @@ impl Run {
                 .is_some_and(|at| at.elapsed() < BEGIN_MAX)
     }
 
-    /// Interrupts what the threads that the script started wait for in the kernel. None of them can end meanwhile.
-    pub(crate) fn interrupt_threads(&self) {
+    /// Interrupts what the threads that the script started wait for in the kernel, `but` some. None of them can end
+    /// meanwhile.
+    pub(crate) fn interrupt_threads(&self, but: &HashSet<ThreadIdent>) {
         for thread in &self.threads.lock().living {
-            blocking::interrupt(thread.number);
+            if !but.contains(&thread.ident) {
+                blocking::interrupt(thread.number);
+            }
         }
     }
 

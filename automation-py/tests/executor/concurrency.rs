@@ -1,10 +1,9 @@
 //! Many runs at once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use automation_core::Reason;
 use automation_core::executor::Ending;
-use automation_core::{Executor, Reason, Script};
 use serde_json::json;
 
 use crate::support::{Case, executor, failure};
@@ -74,39 +73,6 @@ async fn executors_share_the_interpreter() {
 }
 
 #[tokio::test]
-async fn another_interpreter_is_refused() {
-    let _executor = executor();
-    let error = automation_py::PythonExecutor::builder()
-        .python("/absent/python")
-        .build()
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("/absent/python can't be executed"),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn health_says_what_is_embedded() {
-    let health = executor().health().await;
-    let version = health.version.unwrap();
-    assert!(version.starts_with("Python 3."), "{version}");
-    let detail = |key: &str| health.details[key].as_str().unwrap().to_owned();
-    assert_eq!(detail("executable"), env!("AUTOMATION_BUILD_PYTHON"));
-    assert!(detail("build").starts_with(version.trim_start_matches("Python ")));
-    assert!(
-        detail("library").contains("libpython"),
-        "{}",
-        detail("library")
-    );
-    assert_eq!(health.details["hosted"], false);
-    assert!(!health.details.contains_key("warning"));
-    assert_eq!((health.workers, health.available), (1, true));
-}
-
-#[tokio::test]
 async fn deep_recursion_is_an_exception_and_no_crash() {
     let executor = executor();
     for source in [
@@ -119,37 +85,4 @@ async fn deep_recursion_is_an_exception_and_no_crash() {
         assert_eq!(reason, Reason::Exception);
         assert!(message.starts_with("RecursionError"), "{message}");
     }
-}
-
-#[tokio::test]
-async fn an_answer_is_not_held_back_by_a_slow_script_that_follows() {
-    let executor = Arc::new(
-        automation_py::PythonExecutor::builder()
-            .workers(1)
-            .build()
-            .unwrap(),
-    );
-    let slow = "import time\ntime.sleep(0.4)\n";
-    let begin = Instant::now();
-    let runs = ["", slow, slow, ""].map(|source| {
-        let executor = Arc::clone(&executor);
-        tokio::spawn(async move {
-            Case::new(source).run(&executor).await;
-            begin.elapsed()
-        })
-    });
-    let mut answered = Vec::new();
-    for run in runs {
-        answered.push(run.await.unwrap());
-    }
-    assert!(answered[0] < Duration::from_millis(200), "{answered:?}");
-    assert!(answered[3] > Duration::from_millis(800), "{answered:?}");
-}
-
-#[tokio::test]
-async fn a_caller_that_holds_the_gil_may_build_and_inspect() {
-    let script = Script::parse("probe.py", b"x = = 1").unwrap();
-    let _first = executor();
-    let diagnostics = pyo3::Python::attach(|_| executor().inspect(&script).unwrap().diagnostics);
-    assert_eq!(diagnostics.len(), 1);
 }

@@ -150,6 +150,7 @@ async fn a_run_starts_no_more_children_than_it_may() {
         "os.system('true')",
         "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
         "subprocess.run(['true'], close_fds=False)",
+        "subprocess.run(['/bin/true'], close_fds=False)",
     ] {
         let source =
             format!("import os, subprocess\nfor _ in range(3):\n    {start}\n    print('one')\n");

@@ -83,8 +83,11 @@ async fn every_kind_of_traceback_is_as_by_hand() {
         "import sys\nsys.stderr.write('before\\n')\n1/0\n",
         "raise KeyboardInterrupt\n",
     ] {
-        let outcome = Case::new(source).run(&executor).await;
-        assert_eq!(outcome.output.stderr.text, by_hand(source), "{source}");
+        // Sources at one path, as other tests have them, would show each other's lines.
+        let path = "/srv/scripts/by_hand.py";
+        let outcome = Case::at(path, source).run(&executor).await;
+        let expected = by_hand(source).replace("/srv/scripts/probe.py", path);
+        assert_eq!(outcome.output.stderr.text, expected, "{source}");
         assert_eq!(failure(&outcome).0, Reason::Exception, "{source}");
     }
 }

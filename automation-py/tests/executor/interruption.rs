@@ -200,35 +200,6 @@ async fn a_cancel_that_can_not_end_it_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_cancel_in_the_queue_answers_at_once() {
-    let executor = Arc::new(PythonExecutor::builder().workers(1).build().unwrap());
-    let long = Case::new("import time\ntime.sleep(0.5)\n");
-    let host = Arc::clone(&long.host);
-    let first = tokio::spawn({
-        let executor = Arc::clone(&executor);
-        async move { long.run(&executor).await }
-    });
-    while host.started.lock().is_none() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let queued = Case::new("print('never')");
-    let (cancel, host) = (queued.cancel.clone(), Arc::clone(&queued.host));
-    let begin = Instant::now();
-    let second = tokio::spawn({
-        let executor = Arc::clone(&executor);
-        async move { queued.run(&executor).await }
-    });
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    cancel.cancel();
-    let outcome = second.await.unwrap();
-    assert!(begin.elapsed() < Duration::from_millis(300));
-    assert_eq!(outcome.ending, Ending::Cancelled);
-    assert!(host.started.lock().is_none());
-    assert_eq!(outcome.duration, Duration::ZERO);
-    assert_eq!(first.await.unwrap().ending, Ending::Completed);
-}
-
-#[tokio::test]
 async fn a_queue_behind_a_slow_script_goes_on_elsewhere() {
     let executor = Arc::new(executor());
     let slow = tokio::spawn({
@@ -249,73 +220,4 @@ async fn a_queue_behind_a_slow_script_goes_on_elsewhere() {
         begin.elapsed()
     );
     assert_eq!(slow.await.unwrap().ending, Ending::Completed);
-}
-
-/// Deadlines that strike around a script's own end, while the next run waits for the same thread and begins
-/// before the GIL is given up: whatever the first one's fate, the next one is never hit.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_interruption_never_hits_the_next_run() {
-    const SPIN: &str =
-        "import time\nend = time.perf_counter() + {}\nwhile time.perf_counter() < end: pass\n";
-    let executor = PythonExecutor::builder().workers(1).build().unwrap();
-    let (first, next) = (SPIN.replace("{}", "0.003"), SPIN.replace("{}", "0.008"));
-    let mut cut = 0;
-    for turn in 0..200 {
-        let timeout = Duration::from_micros(1500 + (turn % 20) * 100);
-        let first = Case::new(&first).within(timeout).run(&executor);
-        let next = Case::new(&next).run(&executor);
-        let (first, next) = tokio::join!(first, next);
-        assert!(!first.still_running, "{first:?}");
-        if first.ending != Ending::Completed {
-            assert_eq!(failure(&first).0, Reason::Timeout);
-            cut += 1;
-        }
-        assert_eq!(next.ending, Ending::Completed, "{next:?}");
-    }
-    assert!(cut > 0, "no deadline struck");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_that_races_the_end_decides_for_one_side() {
-    let executor = PythonExecutor::builder().workers(2).build().unwrap();
-    for turn in 0..300u64 {
-        let case = Case::new("for i in range(2000): pass\nprint('done')");
-        let cancel = case.cancel.clone();
-        let canceller = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_micros(turn % 50 * 10)).await;
-            cancel.cancel();
-        });
-        let outcome = case.run(&executor).await;
-        match outcome.ending {
-            Ending::Completed => assert_eq!(outcome.output.stdout.text, "done\n"),
-            Ending::Cancelled => {}
-            Ending::Failed(failure) => panic!("{failure:?}"),
-        }
-        canceller.await.unwrap();
-        still_works(&executor).await;
-    }
-}
-
-#[tokio::test]
-async fn a_shutdown_says_what_it_left_behind() {
-    let executor = Arc::new(executor());
-    let case = Case::new("import time\ntime.sleep(1)\n");
-    let host = Arc::clone(&case.host);
-    let run = tokio::spawn({
-        let executor = Arc::clone(&executor);
-        async move { case.run(&executor).await }
-    });
-    while host.started.lock().is_none() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let left = executor
-        .shutdown(Duration::from_millis(50))
-        .await
-        .unwrap_err();
-    assert!(
-        left.to_string()
-            .contains("1 runs did not end within 0.05 s"),
-        "{left}"
-    );
-    assert_eq!(run.await.unwrap().ending, Ending::Completed);
 }

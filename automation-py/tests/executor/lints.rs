@@ -1,10 +1,11 @@
-//! What a script does that will harm its host is warned of, with its place and a code that allows it.
+//! What a script does that is refused in a run or reaches other runs is warned of, with its place and a code that
+//! allows it.
 
 use automation_core::script::Severity;
 use automation_core::{Executor, Script};
 use automation_py::PythonExecutor;
 
-use crate::support::executor;
+use crate::support::{Case, executor, failure};
 
 /// Returns line, column and code of each warning.
 fn codes(executor: &PythonExecutor, source: &str) -> Vec<(u32, u32, String)> {
@@ -28,25 +29,14 @@ fn codes(executor: &PythonExecutor, source: &str) -> Vec<(u32, u32, String)> {
 fn harm_is_found_where_it_is() {
     let executor = executor();
     for (source, line, column, code) in [
-        ("import os\nos._exit(1)\n", 2, 1, "exit-process"),
         (
-            "from os import _exit as out\n'ä'; out(1)\n",
+            "from os import execv as out\n'ä'; out('ls', [])\n",
             2,
             6,
-            "exit-process",
+            "refused",
         ),
-        (
-            "import os as o\nlist(map(o.abort, []))\n",
-            2,
-            10,
-            "exit-process",
-        ),
-        (
-            "import os\nos.execvp('ls', ['ls'])\n",
-            2,
-            1,
-            "replace-process",
-        ),
+        ("import os as o\nlist(map(o.nice, []))\n", 2, 10, "refused"),
+        ("import os\nos.execvp('ls', ['ls'])\n", 2, 1, "refused"),
         ("import os\nif os.fork() == 0: pass\n", 2, 4, "fork"),
         (
             "from concurrent.futures import ProcessPoolExecutor\nx = ProcessPoolExecutor()\n",
@@ -54,10 +44,16 @@ fn harm_is_found_where_it_is() {
             5,
             "fork",
         ),
-        ("import signal\nsignal.alarm(5)\n", 2, 1, "timer"),
-        ("import os\nos.chdir('/tmp')\n", 2, 1, "working-directory"),
-        ("import os\nos.umask(0)\n", 2, 1, "working-directory"),
-        ("import os\nos.setuid(1)\n", 2, 1, "identity"),
+        ("import signal\nsignal.alarm(5)\n", 2, 1, "refused"),
+        ("import os\nos.setsid()\n", 2, 1, "refused"),
+        ("import signal\nsignal.signal(15, print)\n", 2, 1, "refused"),
+        (
+            "import threading\nthreading.stack_size(65536)\n",
+            2,
+            1,
+            "refused",
+        ),
+        ("import os\nos.setuid(1)\n", 2, 1, "refused"),
         (
             "import locale\nlocale.setlocale(locale.LC_ALL, '')\n",
             2,
@@ -69,17 +65,17 @@ fn harm_is_found_where_it_is() {
             "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n",
             2,
             1,
-            "kill-host",
+            "refused",
         ),
-        ("import os\nos.kill(0, 9)\n", 2, 1, "kill-host"),
-        ("import os\nos.kill(-1, 9)\n", 2, 1, "kill-host"),
-        ("import os\nos.close(1)\n", 2, 1, "close-stream"),
-        ("import os\nos.dup2(3, 1)\n", 2, 1, "close-stream"),
+        ("import os\nos.kill(0, 9)\n", 2, 1, "refused"),
+        ("import os\nos.kill(-1, 9)\n", 2, 1, "refused"),
+        ("import os\nos.close(1)\n", 2, 1, "refused"),
+        ("import os\nos.dup2(3, 1)\n", 2, 1, "refused"),
         (
             "import sys\nsys.setrecursionlimit(1000000)\n",
             2,
             1,
-            "recursion-limit",
+            "process-state",
         ),
         ("import ctypes\n", 1, 1, "foreign-code"),
         ("from ctypes import util\n", 1, 1, "foreign-code"),
@@ -156,7 +152,11 @@ fn what_harms_nobody_is_left_alone() {
         "import sys, io\nsys.stdout = io.StringIO()\nsys.argv = []\n",
         "import os\nos.environ['A'] = '1'\nhasattr(os, 'fork')\n",
         "import os\nos.kill(4711, 15)\nos.close(5)\n",
-        "import sys\nsys.setrecursionlimit(5000)\n",
+        "import os\nos._exit(1)\n",
+        "import logging\nlogging.disable()\n",
+        "import subprocess, os\nsubprocess.run(['ls'], preexec_fn=os.setsid)\n",
+        "import threading\nthreading.stack_size()\n",
+        "import warnings\nwarnings.filters = []\n",
         "class A: pass\na = A()\na.x = 1\nA.y = 2\n",
         "def f(json):\n    json.dumps = 1\n",
         "def input(): return ''\ninput()\n",
@@ -175,18 +175,74 @@ fn what_harms_nobody_is_left_alone() {
 #[test]
 fn a_line_can_allow_a_code() {
     let executor = executor();
-    let allowed = "import os\nos._exit(1)  # automation: allow(exit-process)\nos.chdir('/') # automation: allow(fork, working-directory)\n";
+    let allowed = "import gc, os\nos.nice(1)  # automation: allow(refused)\ngc.disable() # automation: allow(fork, process-state)\n";
     assert_eq!(codes(&executor, allowed), []);
-    let other = "import os\nos._exit(1)  # automation: allow(fork)\n";
-    assert_eq!(codes(&executor, other), [(2, 1, "exit-process".to_owned())]);
+    let other = "import os\nos.nice(1)  # automation: allow(fork)\n";
+    assert_eq!(codes(&executor, other), [(2, 1, "refused".to_owned())]);
     let script = Script::parse("x.py", b"x = 1  # automation: allow(exit)\n").unwrap();
     let found = executor.inspect(&script).unwrap().diagnostics;
     assert!(
         found[0].to_string().starts_with(
-            "x.py:1:8: allow(exit) is unknown, expected one of close-stream, exit-process"
+            "x.py:1:8: allow(exit) is unknown, expected one of foreign-code, fork, guard"
         ),
         "{found:?}"
     );
+}
+
+/// Working directory and mask are the run's own where the system allows that.
+#[test]
+fn a_place_is_doubtful_only_where_it_is_shared() {
+    let source = "import os\nos.chdir('/tmp')\nos.umask(0)\n";
+    let found = codes(&executor(), source);
+    let expected: &[_] = if cfg!(target_os = "linux") {
+        &[]
+    } else {
+        &[(2, 1, "refused".to_owned()), (3, 1, "refused".to_owned())]
+    };
+    assert_eq!(found, expected);
+}
+
+/// What is warned of as refused is refused, and what changes all runs is found out.
+#[tokio::test]
+async fn warnings_are_true() {
+    let executor = executor();
+    for call in [
+        "os.execv('/absent', ['x'])",
+        "signal.signal(signal.SIGUSR1, print)",
+        "signal.alarm(1000)",
+        "os.nice(1)",
+        "os.setsid()",
+        "os.close(1)",
+        "threading.stack_size(65536)",
+    ] {
+        let source = format!("import os, signal, threading\n{call}\n");
+        assert_eq!(codes(&executor, &source)[0].2, "refused", "{call}");
+        let outcome = Case::new(&source).run(&executor).await;
+        let (_, message) = failure(&outcome);
+        assert!(
+            message.starts_with("PermissionError") || message.starts_with("ValueError"),
+            "{message}"
+        );
+    }
+    for change in [
+        "import gc\ngc.disable()",
+        "import gc\ngc.set_threshold(701)",
+        "import locale\nlocale.setlocale(locale.LC_ALL, 'C.UTF-8')",
+        "import socket\nsocket.setdefaulttimeout(1000)",
+        "import sys\nsys.setrecursionlimit(1001)",
+        "import urllib.request\nurllib.request.install_opener(5)",
+    ] {
+        assert_eq!(codes(&executor, change)[0].2, "process-state", "{change}");
+        // What has a function of its own in runs has it from the run after its first import.
+        Case::new(change.lines().next().unwrap())
+            .run(&executor)
+            .await;
+        let case = Case::new(change);
+        let host = std::sync::Arc::clone(&case.host);
+        let outcome = case.run(&executor).await;
+        let told = !host.events.lock().is_empty();
+        assert!(told, "{change} is not noticed: {outcome:?}");
+    }
 }
 
 /// In a process of its own a script harms itself only.

@@ -1,15 +1,10 @@
 //! Working directory and umask: each run's own.
 
-use std::time::Duration;
-
-use automation_core::Executor;
-use automation_core::executor::Ending;
-use automation_py::PythonExecutor;
-
+use crate::Tested;
 use crate::support::{Case, executor, stdout};
 
-fn one_worker() -> PythonExecutor {
-    PythonExecutor::builder().workers(1).build().unwrap()
+fn one_worker() -> Tested {
+    Tested::builder().workers(1).build().unwrap()
 }
 
 #[tokio::test]
@@ -65,38 +60,6 @@ print(os.getcwd())
 print(open(os.path.join('etc', 'passwd')).readable())
 "#;
     assert_eq!(stdout(source).await, "/usr [b'/usr', b'0027']\n/\nTrue\n");
-}
-
-/// A thread that a run left shares its place with no later run.
-#[tokio::test]
-async fn a_thread_that_is_left_moves_nobody() {
-    let executor = one_worker();
-    let folder = tempfile::tempdir().unwrap();
-    let report = folder.path().join("report");
-    let source = format!(
-        "import os, threading, time\nos.chdir('/usr')\ndef late():\n    time.sleep(0.3)\n    try:\n        os.chdir('/')\n    \
-         except PermissionError as error:\n        found = str(error)\n    else:\n        found = 'moved'\n    \
-         open({report:?}, 'w').write(os.getcwd() + ' ' + found)\nthreading.Thread(target=late, daemon=True).start()"
-    );
-    let outcome = Case::new(&source).run(&executor).await;
-    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
-    let here = std::env::current_dir().unwrap();
-    let source = "import os, time\ntime.sleep(0.5)\nprint(os.getcwd())";
-    let outcome = Case::new(source).run(&executor).await;
-    assert_eq!(outcome.output.stdout.text, format!("{}\n", here.display()));
-    let found = std::fs::read_to_string(&report).unwrap();
-    assert!(
-        found.starts_with("/usr ") && found.ends_with("the run has ended"),
-        "{found}"
-    );
-}
-
-#[tokio::test]
-async fn health_says_whose_place_it_is() {
-    let executor = one_worker();
-    let health = executor.health().await;
-    assert_eq!(health.details["working_directory"], "each run's own");
-    executor.shutdown(Duration::from_secs(1)).await.unwrap();
 }
 
 #[tokio::test]

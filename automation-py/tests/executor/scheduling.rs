@@ -50,11 +50,6 @@ async fn many_computing_runs_of_one_actor_delay_anothers_by_few_of_them() {
     person(&executor).await;
     let meanwhile = ended.load(Ordering::Relaxed) - before;
     assert!(meanwhile <= 3, "{meanwhile} runs went before");
-    let workers = executor.health().await.workers;
-    assert!(
-        workers <= 4,
-        "{workers} threads compute for one script at once"
-    );
     for run in batch {
         run.await.unwrap();
     }
@@ -89,4 +84,27 @@ async fn no_more_run_at_once_than_there_may_be_workers() {
     for run in batch {
         run.await.unwrap();
     }
+}
+
+/// An idle worker takes a run without the GIL, and then waits for that: the run has not begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_for_the_gil_is_cancelled_at_once() {
+    let executor = Arc::new(executor());
+    let (ended, hog) = flood(&executor, "sum(range(60_000_000))\n", 1);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let case = Case::at("/srv/scripts/short.py", "print(1)");
+    let (cancel, host) = (case.cancel.clone(), Arc::clone(&case.host));
+    let run = async { case.run(&executor).await };
+    let cancelled = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(run, cancelled);
+    assert_eq!(outcome.ending, Ending::Cancelled);
+    assert_eq!(ended.load(Ordering::Relaxed), 0, "the GIL was held");
+    for run in hog {
+        run.await.unwrap();
+    }
+    person(&executor).await;
+    assert_eq!(*host.started.lock(), None, "nothing of it executed");
 }

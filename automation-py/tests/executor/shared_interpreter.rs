@@ -5,6 +5,7 @@ use std::time::Duration;
 use automation_core::Executor;
 use automation_core::executor::Ending;
 
+use crate::Tested;
 use crate::support::{Case, executor, run, stdout};
 
 #[tokio::test]
@@ -270,4 +271,36 @@ print('end')
     assert_eq!(next.output.stderr.text, "");
     // The thread's globals were there, or it would have written a traceback.
     assert_eq!(executor.health().await.details["late_output_bytes"], 9);
+}
+
+/// A thread that a run left shares its place with no later run.
+#[tokio::test]
+async fn a_thread_that_is_left_moves_nobody() {
+    let executor = Tested::builder().workers(1).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let source = format!(
+        "import os, threading, time\nos.chdir('/usr')\ndef late():\n    time.sleep(0.3)\n    try:\n        os.chdir('/')\n    \
+         except PermissionError as error:\n        found = str(error)\n    else:\n        found = 'moved'\n    \
+         open({report:?}, 'w').write(os.getcwd() + ' ' + found)\nthreading.Thread(target=late, daemon=True).start()"
+    );
+    let outcome = Case::new(&source).run(&executor).await;
+    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
+    let here = std::env::current_dir().unwrap();
+    let source = "import os, time\ntime.sleep(0.5)\nprint(os.getcwd())";
+    let outcome = Case::new(source).run(&executor).await;
+    assert_eq!(outcome.output.stdout.text, format!("{}\n", here.display()));
+    let found = std::fs::read_to_string(&report).unwrap();
+    assert!(
+        found.starts_with("/usr ") && found.ends_with("the run has ended"),
+        "{found}"
+    );
+}
+
+#[tokio::test]
+async fn health_says_whose_place_it_is() {
+    let executor = Tested::builder().workers(1).build().unwrap();
+    let health = executor.health().await;
+    assert_eq!(health.details["working_directory"], "each run's own");
+    executor.shutdown(Duration::from_secs(1)).await.unwrap();
 }

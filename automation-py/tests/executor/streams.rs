@@ -145,3 +145,13 @@ async fn an_output_bomb_is_bounded() {
     assert_eq!(stdout.bytes_total, 4_000_004);
     assert!(stdout.is_truncated() && stdout.text.len() < 1_100_000);
 }
+
+#[tokio::test]
+async fn a_small_bound_keeps_both_ends() {
+    let mut case = Case::new("print('first, much in between, last', end='')");
+    case.invocation.limits.stream_bytes = 8;
+    let stdout = case.run(&executor()).await.output.stdout;
+    assert_eq!(stdout.text, "firs\n[... 20 bytes omitted ...]\nlast");
+    assert!(stdout.is_truncated());
+    assert_eq!(stdout.bytes_total, 28);
+}

@@ -8,7 +8,7 @@ pub(crate) use automation_py::PythonExecutor as Tested;
 #[allow(dead_code, reason = "some suites build executors of their own only")]
 pub(crate) fn executor() -> Tested {
     Tested::builder()
-        .grace(Duration::from_millis(300))
+        .grace(Duration::from_millis(600))
         .build()
         .unwrap()
 }

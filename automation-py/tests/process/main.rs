@@ -6,15 +6,29 @@
     reason = "a test's helpers fail like a test"
 )]
 
+#[path = "../executor/children.rs"]
+mod children;
+#[path = "../executor/concurrency.rs"]
+mod concurrency;
 #[path = "../executor/context.rs"]
 mod context;
+#[path = "../executor/effects.rs"]
+mod effects;
 #[path = "../executor/endings.rs"]
 mod endings;
 #[path = "../executor/environment.rs"]
 mod environment;
+#[path = "../executor/folder.rs"]
+mod folder;
 #[path = "../executor/main_module.rs"]
 mod main_module;
 mod misbehaving;
+#[path = "../executor/place.rs"]
+mod place;
+#[path = "../executor/queue.rs"]
+mod queue;
+#[path = "../executor/run_cmd.rs"]
+mod run_cmd;
 #[path = "../executor/run_entry.rs"]
 mod run_entry;
 #[path = "../executor/streams.rs"]
@@ -24,7 +38,6 @@ mod streams;
 mod support;
 #[path = "../executor/threads.rs"]
 mod threads;
-
 mod zygote;
 
 use automation_py::ProcessExecutor as Tested;

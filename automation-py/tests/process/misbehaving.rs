@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use automation_core::executor::{Ending, Outcome, RunEvent};
-use automation_core::{Effect, Reason};
+use automation_core::Reason;
+use automation_core::executor::{Ending, Outcome};
 
 use crate::support::{Case, executor, failure, stdout};
 use crate::{Tested, processes};
@@ -316,47 +316,4 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
 ";
     let expected = "this process belongs to no run: it is a copy that the script forked\n3\n";
     assert_eq!(stdout(source).await, expected);
-}
-
-#[tokio::test]
-async fn effects_are_told_and_denied() {
-    let block =
-        "# /// script\n# [tool.automation]\n# deny = [\"network\"]\n# children_max = 1\n# ///\n";
-    let source = r"
-import os, socket, subprocess, tempfile
-open(os.devnull, 'w').close()
-open('/tmp/automation-effect', 'w').close()
-os.remove('/tmp/automation-effect')
-subprocess.run(['true', 'a b'])
-for act in (lambda: socket.create_connection(('127.0.0.1', 9)), lambda: os.system('true')):
-    try:
-        act()
-    except PermissionError as error:
-        print(error.strerror)
-";
-    let case = Case::new(&format!("{block}{source}"));
-    let host = std::sync::Arc::clone(&case.host);
-    let outcome = case.run(&executor()).await;
-    let expected = "network is denied (127.0.0.1): the script's metadata has deny = [\"network\"]\n\
-                    the script's metadata has children_max = 1, and so many were started\n";
-    assert_eq!(outcome.output.stdout.text, expected, "{outcome:?}");
-    assert_eq!(outcome.usage.children, Some(1));
-    let told = |effect, target: &str, denied| RunEvent::Effect {
-        effect,
-        target: target.to_owned(),
-        denied,
-    };
-    let expected = [
-        told(Effect::Write, "/tmp/automation-effect", false),
-        told(Effect::Write, "/tmp/automation-effect", false),
-        told(Effect::Subprocess, "true a b", false),
-        told(Effect::Network, "127.0.0.1", true),
-        told(Effect::Subprocess, "true", false),
-        told(Effect::Subprocess, "true", true),
-    ];
-    // The second is the same as the first, and told once.
-    assert_eq!(
-        *host.events.lock(),
-        [&expected[..1], &expected[2..]].concat()
-    );
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use automation_core::executor::{Ending, Executor};
+use automation_core::executor::Executor;
 use automation_core::{Reason, Script};
 
 use crate::support::{Case, executor, failure};
@@ -211,31 +211,6 @@ async fn health_shows_the_zygote_once_there_is_one() {
         env!("AUTOMATION_BUILD_PYTHON")
     );
     assert_eq!((health.workers, health.busy), (16, 0));
-}
-
-#[tokio::test]
-async fn a_cancel_in_the_queue_answers_at_once() {
-    let executor = Arc::new(Tested::builder().workers(1).build().unwrap());
-    let long = Case::new("import time\ntime.sleep(1)\n");
-    let host = Arc::clone(&long.host);
-    let first = tokio::spawn({
-        let executor = Arc::clone(&executor);
-        async move { long.run(&executor).await }
-    });
-    while host.started.lock().is_none() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let queued = Case::new("print('never')");
-    let (cancel, host) = (queued.cancel.clone(), Arc::clone(&queued.host));
-    let begin = Instant::now();
-    let (outcome, ()) = tokio::join!(queued.run(&executor), async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        cancel.cancel();
-    });
-    assert!(begin.elapsed() < Duration::from_millis(700));
-    assert_eq!(outcome.ending, Ending::Cancelled);
-    assert!(host.started.lock().is_none());
-    assert_eq!(first.await.unwrap().ending, Ending::Completed);
 }
 
 #[tokio::test]

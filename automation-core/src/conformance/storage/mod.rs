@@ -12,6 +12,7 @@
 mod atomicity;
 mod claims;
 mod events;
+mod histories;
 mod life;
 mod lists;
 mod records;
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 pub use self::atomicity::*;
 pub use self::claims::*;
 pub use self::events::*;
+pub use self::histories::*;
 pub use self::life::*;
 pub use self::lists::*;
 pub use self::records::*;
@@ -83,6 +85,7 @@ macro_rules! storage_conformance {
                 append_to_missing_is_missing
                 concurrent_appends_lose_nothing
                 event_pages_visit_each_once
+                histories_equal_those_in_memory
                 clone_shares_state
                 readers_see_what_was_committed
                 debug_hides_rows
@@ -149,6 +152,7 @@ mod tests {
             include_str!("atomicity.rs"),
             include_str!("claims.rs"),
             include_str!("events.rs"),
+            include_str!("histories.rs"),
             include_str!("life.rs"),
             include_str!("lists.rs"),
             include_str!("records.rs"),

@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, ffi, params};
 use super::error::Failure;
 use super::resolution::{Resolution, Resolutions};
 use super::row;
-use super::tally::Ended;
 use super::text;
 use crate::execution::{Completion, Event, Execution, Trigger};
 use crate::status::Status;
+use crate::storage::tally::Ended;
 use crate::storage::write::{self, Found};
 use crate::storage::{Applied, Change, Claim, Record, Transition, Write, WriteError, held};
 
@@ -102,16 +102,26 @@ impl<'c> Writes<'c> {
 
     fn insert(&mut self, execution: &Execution) -> Outcome {
         write::check_first_status(execution)?;
-        row::write(&mut self.insert, execution).map_err(|error| {
-            match (extended_code(&error), &execution.idempotency_key) {
-                (Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY), _) => {
-                    write::existing_execution(execution.id).into()
-                }
-                (Some(ffi::SQLITE_CONSTRAINT_UNIQUE), Some(key)) => write::existing_key(key).into(),
-                _ => Refusal::from(error),
+        let Err(error) = row::write(&mut self.insert, execution) else {
+            return Ok(Applied::Inserted);
+        };
+        Err(match (extended_code(&error), &execution.idempotency_key) {
+            (Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY), _) => {
+                write::existing_execution(execution.id).into()
             }
-        })?;
-        Ok(Applied::Inserted)
+            // SQLite looks at the indexes in an order of its own; the id goes first.
+            (Some(ffi::SQLITE_CONSTRAINT_UNIQUE), Some(_)) if self.exists(execution)? => {
+                write::existing_execution(execution.id).into()
+            }
+            (Some(ffi::SQLITE_CONSTRAINT_UNIQUE), Some(key)) => write::existing_key(key).into(),
+            _ => Refusal::from(error),
+        })
+    }
+
+    fn exists(&self, execution: &Execution) -> Result<bool, Failure> {
+        let sql = "SELECT 1 FROM automation_logs WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.exists([text::id(execution.id)])?)
     }
 
     fn transition(&mut self, transition: &Transition, ended: &mut Vec<Ended>) -> Outcome {

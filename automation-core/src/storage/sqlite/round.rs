@@ -7,8 +7,9 @@ use rusqlite::{Connection, Statement};
 
 use super::apply::{Refusal, Writes};
 use super::error::Failure;
-use super::tally::{Ended, Tally, TallyStatements};
+use super::tally::TallyStatements;
 use super::writer::{Answers, Call, Counts};
+use crate::storage::tally::{Ended, Tally};
 use crate::storage::{Write, WriteError, write};
 
 /// Commits rounds of calls.

@@ -1,64 +1,12 @@
-//! The sums of a round: kept in memory while its calls are applied, written once at its end.
+//! The statements that write the sums of a round.
 
-use std::collections::HashMap;
-
-use chrono::NaiveDate;
 use rusqlite::{Connection, Statement, params};
 use uuid::Uuid;
 
 use super::error::Failure;
 use super::row::integer;
 use super::text;
-use crate::execution::{Completion, TenantId, Trigger};
-use crate::stats::{Counted, ScriptStats};
-use crate::storage::held;
-
-/// One counted execution that ended.
-#[derive(Debug)]
-pub(super) struct Ended {
-    day: Day,
-    counted: Counted,
-}
-
-/// Whose sums, of which script, on which day.
-type Day = (TenantId, String, NaiveDate);
-
-impl Ended {
-    /// Returns what an end adds; `None` when it is not counted.
-    pub(super) fn new(
-        tenant: &TenantId,
-        script_name: String,
-        trigger: Trigger,
-        end: &Completion,
-    ) -> Option<Self> {
-        trigger.is_counted().then(|| Self {
-            day: (
-                tenant.clone(),
-                script_name,
-                held::time(end.completed_at).date_naive(),
-            ),
-            counted: Counted {
-                status: end.status,
-                queue_us: end.queue_us.map(held::number),
-                duration_us: end.duration_us.map(held::number),
-                usage: held::usage(end.usage),
-                output_bytes: held::number(end.output_bytes),
-            },
-        })
-    }
-}
-
-/// The sums of a round.
-#[derive(Debug, Default)]
-pub(super) struct Tally(HashMap<Day, ScriptStats>);
-
-impl Tally {
-    /// Adds what the calls ended.
-    pub(super) fn add(&mut self, ended: Ended) {
-        let sums = self.0.entry(ended.day).or_default();
-        sums.count(&ended.counted);
-    }
-}
+use crate::storage::tally::Tally;
 
 /// The statements that write sums.
 #[derive(Debug)]
@@ -78,7 +26,7 @@ impl<'c> TallyStatements<'c> {
 
     /// Adds the sums to those that are there.
     pub(super) fn write(&mut self, tally: &Tally) -> Result<(), Failure> {
-        for ((tenant, script, day), stats) in &tally.0 {
+        for ((tenant, script, day), stats) in tally.days() {
             let day = text::day(*day);
             self.day.execute(params![
                 text::uuid(&Uuid::now_v7()),

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use serde_json::{Map, Value};
 
 use crate::convert::to_json;
-use crate::run::{Glue, library};
+use crate::run::{Glue, Place, library};
 
 /// Plain Python that parses and never executes what it reads; each file uses those before it.
 const FILES: [&str; 4] = [
@@ -67,7 +67,8 @@ impl<'py> Tree<'py> {
         let metadata = script.metadata();
         let enters_run = metadata.entry == Entry::Run;
         let shared = metadata.isolation == Isolation::InProcess;
-        let found = function(self.0.py(), "findings")?.call1((&self.0, enters_run, shared))?;
+        let findings = function(self.0.py(), "findings")?;
+        let found = findings.call1((&self.0, enters_run, shared, Place::is_own()))?;
         let (found, run): (Vec<Finding>, Option<Run<'_>>) = found.extract()?;
         let diagnostics: Vec<_> = found
             .into_iter()

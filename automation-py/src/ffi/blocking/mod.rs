@@ -48,7 +48,7 @@ mod present {
     pub(crate) use super::signals::{
         interrupt, reap_children, signal_process, thread_number, ticks_since_boot, unblock,
     };
-    pub(crate) use super::waits::{bind, unbind};
+    pub(crate) use super::waits::{bind, spare, unbind};
 
     /// Makes waits interruptible: they raise `interruption`, in place of one that waits in the thread and that `meet`
     /// meets. Answers with why that is not possible here, if so.

@@ -21,9 +21,11 @@ use libc::{
 
 use super::CUT;
 
-/// After a wait was ended the next ones of that thread are spared for so long: what cleans up takes its locks and
-/// writes its last bytes, and what catches everything does not spin.
+/// After an interruption or an ended wait the next ones of that thread are spared for so long: what cleans up takes its
+/// locks and writes its last bytes, and what catches everything does not spin.
 const SPARED_NS: i64 = 40_000_000;
+/// Time for which waits within an import are let be.
+const IMPORT_SPARED_NS: i64 = 300_000_000;
 
 /// What a wait for a lock may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ enum LockWait {
 thread_local! {
     static WORD: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
     static SPARED_UNTIL: Cell<i64> = const { Cell::new(0) };
+    /// When a wait within an import was spared first; 0 is never.
+    static IMPORT_SPARED: Cell<i64> = const { Cell::new(0) };
     static LOCK_WAIT: Cell<LockWait> = const { Cell::new(LockWait::Uninterruptible) };
 }
 
@@ -61,6 +65,7 @@ pub(crate) fn on_child_reaped(told: ChildReaped) {
 /// Ties this thread's waits to the word of a run. It has to stay where it is until [`unbind`].
 pub(crate) fn bind(word: &AtomicU8) {
     SPARED_UNTIL.set(0);
+    IMPORT_SPARED.set(0);
     WORD.set(word);
 }
 
@@ -97,11 +102,30 @@ fn ends_now() -> bool {
         return false;
     }
     let now = now_ns();
+    if crate::ffi::is_importing() && is_spared_import(now) {
+        return false;
+    }
     let ends = now >= SPARED_UNTIL.get();
     if ends {
         SPARED_UNTIL.set(now + SPARED_NS);
     }
     ends
+}
+
+/// Takes note that an interruption was raised in this thread. If none of its waits was ended yet, the next ones are
+/// spared all the same; later interruptions spare none, or those that repeat would end no wait any more.
+pub(crate) fn spare() {
+    if is_cut() && SPARED_UNTIL.get() == 0 {
+        SPARED_UNTIL.set(now_ns() + SPARED_NS);
+    }
+}
+
+/// Returns whether an import may still go on: one that is broken off may leave a module half imported, for everybody.
+fn is_spared_import(now: i64) -> bool {
+    if IMPORT_SPARED.get() == 0 {
+        IMPORT_SPARED.set(now);
+    }
+    now - IMPORT_SPARED.get() < IMPORT_SPARED_NS
 }
 
 fn errno() -> c_int {

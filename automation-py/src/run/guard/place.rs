@@ -59,6 +59,11 @@ impl Place {
         }
     }
 
+    /// Returns whether worker threads have their own, as far as an executor has found out.
+    pub(crate) fn is_own() -> bool {
+        SHARED.lock().is_none()
+    }
+
     /// Returns what health says of it.
     pub(crate) fn described() -> String {
         match &*SHARED.lock() {

@@ -1,5 +1,5 @@
-"""`ctx.run_cmd`: runs a program for a script. Plain Python over `subprocess` that needs nothing of ours, so that every
-executor has the same."""
+"""`ctx.run_cmd`: runs a program for a script. Shared by both executors: the one inside a process executes it as text,
+so it imports nothing of ours."""
 
 import os
 import selectors
@@ -21,6 +21,8 @@ LINGER = 0.2
 class CommandFailed(subprocess.CalledProcessError):
     """That a program ended with another exit code than 0."""
 
+    __module__ = "automation"
+
     def __str__(self):
         code = self.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal_name(-code)})"
@@ -30,6 +32,8 @@ class CommandFailed(subprocess.CalledProcessError):
 
 class CommandTimeout(subprocess.TimeoutExpired):
     """That a program did not end in time, and was killed."""
+
+    __module__ = "automation"
 
     def __str__(self):
         return f"{self.cmd[0]} did not end within {self.timeout} s and was killed"
