@@ -241,8 +241,10 @@ impl CutRun {
     /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
     /// it. Before the first interruption, after which the script may kill a program itself and leave what that started.
     fn wake(&self) {
-        // Modules that were loaded since the last look wait in calls of their own.
-        blocking::refresh();
+        if self.interruptions > 0 {
+            // Modules that were loaded since the last look wait in calls of their own.
+            blocking::refresh();
+        }
         let threads = self.run.threads().into_iter();
         let mut of_threads: Vec<_> = threads
             .flat_map(|thread| self.run.children(thread))
