@@ -245,8 +245,10 @@ impl CutRun {
     /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
     /// it.
     fn wake(&self) {
-        // Modules that were loaded since the last look wait in calls of their own.
-        blocking::refresh();
+        if self.interruptions > 0 {
+            // Modules that were loaded since the last look wait in calls of their own.
+            blocking::refresh();
+        }
         Stopped::trees(self.children()).kill();
         self.run.interrupt_threads(&HashSet::new());
         if !self.run.has_ended() {

@@ -35,7 +35,6 @@ REFUSED = (
     ("faulthandler", "dump_traceback_later register unregister", OTHER_RUNS),
     ("faulthandler", "_sigsegv _sigabrt _sigfpe _fatal_error _fatal_error_c_thread", OTHER_RUNS),
     ("faulthandler", "_read_null _stack_overflow", OTHER_RUNS),
-    ("time", "tzset", "the time zone is the whole process's: use zoneinfo, or isolation = \"process\""),
     ("sys", "setswitchinterval setdlopenflags addaudithook", WHOLE_PROCESS),
 )
 

@@ -12,7 +12,6 @@ REFUSED = (
         "signal.alarm signal.setitimer signal.raise_signal signal.sigwait signal.sigwaitinfo signal.sigtimedwait"
         " faulthandler.dump_traceback_later",
     ),
-    ("expected try and finally: the end of a run is an exception", "signal.signal"),
     (
         "expected a program that is started as somebody else",
         "os.setuid os.setgid os.seteuid os.setegid os.setreuid os.setregid os.setresuid os.setresgid"

@@ -93,13 +93,21 @@ async fn what_nobody_waited_for_leaves_no_zombies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_of_others_are_not_charged() {
     let executor = PythonExecutor::builder().workers(2).build().unwrap();
-    let owner = "import subprocess, time\n\
-        subprocess.Popen(['sh', '-c', 'i=0; while [ $i -lt 700000 ]; do i=$((i+1)); done'])\ntime.sleep(4)\n";
-    let other = "import subprocess, time\ntime.sleep(3)\n\
-        assert subprocess._active\nsubprocess._cleanup()\nassert not subprocess._active\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("number");
+    let owner = format!(
+        "import os, time\nloop = 'i=0; while [ $i -lt 700000 ]; do i=$((i+1)); done'\n\
+         child = os.posix_spawn('/bin/sh', ['sh', '-c', loop], os.environ)\n\
+         open({path:?}, 'w').write(str(child))\ntime.sleep(4)\n"
+    );
+    // What `subprocess._cleanup` does with the programs that others gave up.
+    let other = format!(
+        "import os, time\ntime.sleep(3)\nchild = int(open({path:?}).read())\n\
+         assert os.waitpid(child, os.WNOHANG)[0] == child\n"
+    );
     let (owner, other) = tokio::join!(
-        Case::new(owner).run(&executor),
-        Case::new(other).run(&executor)
+        Case::new(&owner).run(&executor),
+        Case::new(&other).run(&executor)
     );
     assert_eq!(owner.ending, Ending::Completed, "{owner:?}");
     assert_eq!(other.ending, Ending::Completed, "{other:?}");
