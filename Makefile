@@ -16,7 +16,7 @@ endif
 VENV := target/venv/bin/python
 NO_MOUNTS = $(shell unshare --mount true 2>/dev/null || echo --no-mounts)
 
-.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture-limits torture-isolation python-test python-module doc bench deps-check
+.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture torture-limits torture-isolation python-test python-module doc bench deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ deps-check: ## Proves the dependency rule: core knows neither pyo3 nor axum
 
 rust-test: ## Rust tests, the examples in the documentation among them
 	$(CARGO) test --workspace --all-features --locked
+
+torture: ## 10,000 runs of every sort, after which nothing is left of them (TORTURE_RUNS, TORTURE_SEED)
+	TORTURE_RUNS=$${TORTURE_RUNS:-10000} $(CARGO) test --release --locked -p automation-py --all-features --test torture -- --nocapture
 
 torture-limits: setup-test ## A thousand random runs at their memory limits; minutes
 	$(CARGO) test --locked -p automation-py --test limits torture -- --ignored --nocapture

@@ -9,7 +9,7 @@ use crate::builder::AutomationBuilder;
 use crate::engine::{Engine, Quarantined, Watch};
 use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
-use crate::executor::ExecutorHealth;
+use crate::executor::{ExecutorHealth, RunLimits};
 use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
     TestRequest, Ticket,
@@ -159,11 +159,18 @@ impl Automation {
         self.engine.script(name)
     }
 
+    /// Returns what a run of a script may use: what its metadata states, filled in and bounded by the builder's
+    /// [`limits`](AutomationBuilder::limits).
+    #[must_use]
+    pub fn limits(&self, script: &Script) -> RunLimits {
+        self.engine.limits(script)
+    }
+
     /// Says what is wrong or doubtful about a source, and what it would be as a script: metadata block, parameters,
     /// syntax, packages, and what is refused in a run or reaches other runs. It is never executed, registered or kept.
     ///
     /// # Errors
-    /// Kind `executor` when the source can't be inspected. A faulty source is in the [`Validation`].
+    /// Kinds `overloaded` when others are validated for too long, `executor` when the source can't be inspected. A faulty source is in the [`Validation`].
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing; an inspection that began goes on for its bounded time.

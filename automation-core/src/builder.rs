@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Parts, Settings};
 use crate::error::BuildError;
 use crate::execution::TenantId;
-use crate::executor::Executor;
+use crate::executor::{Executor, LimitPolicy};
 use crate::limits;
 use crate::parser::{JsonInNoise, OutputParser};
 use crate::script::ScriptRegistry;
@@ -131,6 +131,13 @@ impl AutomationBuilder {
         self
     }
 
+    /// Sets what runs may use where their scripts' metadata states nothing, and at most. Default: the library's defaults,
+    /// and no ceilings. [`Automation::limits`] shows what follows for a script.
+    pub const fn limits(mut self, policy: LimitPolicy) -> Self {
+        self.settings.limits = policy;
+        self
+    }
+
     /// Builds the handle: checks the settings, lets the executor inspect every script (which blocks), and starts
     /// to recover what an earlier process left open.
     ///
@@ -174,6 +181,7 @@ impl Default for Settings {
             queue_max: limits::QUEUE_MAX,
             lease: limits::LEASE,
             isolate_all: false,
+            limits: LimitPolicy::default(),
         }
     }
 }
@@ -198,6 +206,6 @@ impl Settings {
                 "1 second to 24 hours are allowed",
             );
         }
-        Ok(())
+        self.limits.check()
     }
 }

@@ -116,6 +116,12 @@ pub enum Error {
         /// Waiting executions.
         queued: usize,
     },
+    /// As many sources are validated as may be at once.
+    #[error("overloaded: {running} sources are being validated")]
+    ValidationsBusy {
+        /// Validations that go on.
+        running: usize,
+    },
     /// A capability that this set-up lacks.
     #[error("unsupported: {what}")]
     Unsupported {
@@ -173,7 +179,7 @@ impl Error {
             Self::TicketNotFound { .. } => ErrorKind::TicketNotFound,
             Self::InvalidScript { .. } => ErrorKind::InvalidScript,
             Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::Overloaded { .. } => ErrorKind::Overloaded,
+            Self::Overloaded { .. } | Self::ValidationsBusy { .. } => ErrorKind::Overloaded,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             // What was closed with the handle answers for it: nothing broke.
             Self::Closed
@@ -203,7 +209,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { .. } => Some(Duration::from_secs(1)),
+            Self::Overloaded { .. } | Self::ValidationsBusy { .. } => Some(Duration::from_secs(1)),
             Self::Storage(error) if error.is_retryable() => Some(Duration::from_secs(5)),
             Self::Executor(error) if error.is_retryable() => Some(Duration::from_secs(5)),
             Self::Closed => Some(Duration::from_secs(10)),

@@ -28,6 +28,10 @@ pub const SCRIPT_MEMORY_MB: u64 = 512;
 pub const SCRIPT_MEMORY_MB_MAX: u64 = 1024 * 1024;
 /// Most output a stream may be asked to keep, in KiB: 256 runs at once hold theirs in memory.
 pub const STREAM_KIB_MAX: usize = 16 * 1024;
+/// Sources that are validated at once: each may keep the interpreter busy for seconds.
+pub const VALIDATIONS_MAX: usize = 2;
+/// Longest wait for a validation to begin; then it is refused as overloaded.
+pub const VALIDATION_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Problems with one request that are listed; a hostile body has thousands.
 pub const PROBLEMS_MAX: usize = 50;
 

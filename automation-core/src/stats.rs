@@ -8,6 +8,8 @@ use crate::execution::{Execution, ResourceUsage};
 use crate::status::Status;
 
 /// What is counted of one script, or of all (promise P8). Sums are integers; averages are derived.
+/// What was not measured of a run (a value of its [`ResourceUsage`] that is `None`) adds 0, so that a sum over runs some of
+/// which were not measured is a lower bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptStats {
     /// Runs that completed or failed.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use automation_core::executor::ExecutorHealth;
-use automation_core::script::{Diagnostic, InvalidScript, Metadata, Script, Validation};
+use automation_core::executor::RunLimits;
+use automation_core::script::{Diagnostic, InvalidScript, Script, Validation};
 use automation_core::{
     Concern, Consequence, Effect, Execution, Isolation, Quarantined, Reason, ScriptStats, Stats,
     Status,
@@ -408,7 +409,7 @@ pub(crate) struct ScriptDto {
     warnings: Vec<String>,
 }
 
-/// What a script may use; null where it has no limit of its own.
+/// What a script may use, defaults and ceilings of the server included; null where it has no limit of its own.
 #[derive(Debug, Serialize)]
 struct LimitsDto {
     timeout_seconds: f64,
@@ -418,21 +419,21 @@ struct LimitsDto {
     children_max: Option<u32>,
 }
 
-impl From<&Metadata> for LimitsDto {
-    fn from(metadata: &Metadata) -> Self {
+impl From<RunLimits> for LimitsDto {
+    fn from(limits: RunLimits) -> Self {
         Self {
-            timeout_seconds: metadata.timeout.as_secs_f64(),
-            cpu_seconds: metadata.cpu.map(|cpu| cpu.as_secs_f64()),
-            memory_mb: metadata.memory_mb,
-            output_kib: metadata.stream_bytes / 1024,
-            children_max: metadata.children_max,
+            timeout_seconds: limits.timeout.as_secs_f64(),
+            cpu_seconds: limits.cpu.map(|cpu| cpu.as_secs_f64()),
+            memory_mb: limits.memory_bytes / (1024 * 1024),
+            output_kib: limits.stream_bytes / 1024,
+            children_max: limits.children_max,
         }
     }
 }
 
 impl ScriptDto {
     /// `quarantined` are the versions of all scripts that are kept out of the process.
-    pub(crate) fn new(script: &Script, quarantined: &[Quarantined]) -> Self {
+    pub(crate) fn new(script: &Script, limits: RunLimits, quarantined: &[Quarantined]) -> Self {
         let metadata = script.metadata();
         let mut quarantined = quarantined.iter();
         let quarantined = quarantined.find(|one| one.script_version == **script.version());
@@ -445,7 +446,7 @@ impl ScriptDto {
             defaults: script.parameters().defaults(),
             output_schema: script.output_schema().map(|output| output.schema().clone()),
             version: script.version().to_string(),
-            limits: metadata.into(),
+            limits: limits.into(),
             deny: metadata.deny.clone(),
             isolation: metadata.isolation,
             quarantine: quarantined.map(QuarantineDto::from),
@@ -506,14 +507,13 @@ pub(crate) struct ValidationDto {
     script: Option<ScriptDto>,
 }
 
-impl From<Validation> for ValidationDto {
-    fn from(validation: Validation) -> Self {
+impl ValidationDto {
+    /// `limits` says what a script would be allowed to use.
+    pub(crate) fn new(validation: Validation, limits: impl Fn(&Script) -> RunLimits) -> Self {
+        let script = validation.script.as_deref();
         Self {
             valid: validation.is_valid(),
-            script: validation
-                .script
-                .as_deref()
-                .map(|script| ScriptDto::new(script, &[])),
+            script: script.map(|script| ScriptDto::new(script, limits(script), &[])),
             name: validation.name,
             diagnostics: validation.diagnostics,
         }

@@ -154,6 +154,15 @@ def test_isolation_can_be_left_out(
         open_helpdesk(isolated=False).manual("isolated.py")
 
 
+def test_all_can_only_be_isolated_where_something_isolates(
+    open_helpdesk: Callable[..., Automation],
+) -> None:
+    with pytest.raises(InvalidRequestError, match="isolate_all = True needs"):
+        open_helpdesk(isolated=False, isolate_all=True)
+    run = open_helpdesk(isolate_all=True).manual("hello.py")
+    assert (run.status, run.isolation) == ("completed", "process")
+
+
 def test_nothing_runs_after_the_shutdown(helpdesk: Automation) -> None:
     run = helpdesk.manual("hello.py", ticket_id="T-1")
     helpdesk.shutdown()

@@ -66,6 +66,9 @@ def forwarded(dispatching):
     if type(dispatching) is FolderModule:
         return folder_module_for(dispatching)
     module = run_module()
+    if module is None and in_run():
+        # A thread that its run has left behind sees nobody else's.
+        return ModuleType(object.__getattribute__(dispatching, "__dict__")["__name__"])
     if module is None and dispatching is dispatching_main:
         return replaced_main()
     return module
@@ -156,10 +159,12 @@ def install_atexit():
 
     def run_register(func, /, *args, **kwargs):
         # A library that a script happens to import first registers for the process, the script for its run.
-        module = run_module()
-        if module is None or sys._getframe(1).f_globals is not module.__dict__:
+        caller = sys._getframe(1).f_globals
+        if not in_run() or not is_runs_own(caller):
             return register(func, *args, **kwargs)
-        at_exit((func, args, kwargs))
+        # Of a run that is over nothing is called any more.
+        if run_module() is not None:
+            at_exit((func, args, kwargs))
         return func
 
     def run_unregister(func, /):
@@ -168,6 +173,15 @@ def install_atexit():
         unregister(func)
 
     atexit.register, atexit.unregister = run_register, run_unregister
+
+
+def is_runs_own(namespace):
+    """Returns whether a namespace is that of this thread's script, or of one of its modules."""
+    module = run_module()
+    if module is None:
+        return namespace.get("__name__") in ("__main__", "__automation__")
+    own = (module, *run_modules().values())
+    return any(namespace is getattr(module, "__dict__", None) for module in own)
 
 
 def install_fork():
@@ -225,22 +239,18 @@ def join_threads():
     while True:
         own = run_threads()
         left = [t for t in threading.enumerate() if t.ident in own and not t.daemon]
-        if not left:
+        if all(map(is_of_shared_pool, left)):
             return
-        close_pools(left)
+        close_pools()
         wait_for_threads(len(own))
 
 
-def close_pools(threads):
-    """Lets pools that nobody shut down end once they have done what they were given."""
-    library = sys.modules.get("concurrent.futures.thread")
-    for thread in threads:
-        if library is not None and thread in library._threads_queues:
-            # Gone when the thread has ended; gives nothing when the pool is gone.
-            pool, *_ = getattr(thread, "_args", None) or (lambda: None,)
-            pool = pool()
-            if pool is not None:
-                pool.shutdown(wait=False)
+def collect_children():
+    """Lets the libraries note which programs have ended that a run gave up: nobody can ask for them later."""
+    for name in ("subprocess", "multiprocessing.process"):
+        library = sys.modules.get(name)
+        if library is not None:
+            library._cleanup()
 
 
 def meet_interruption():
@@ -269,7 +279,8 @@ IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_e
 def importing_threads(all_of_them):
     """Returns the threads that execute the import machinery; with `all_of_them` also those in a module that it
     imports."""
-    found = set()
+    # What prepares a module for runs is a part of its import.
+    found = set(preparing_threads)
     for ident, frame in sys._current_frames().items():
         while frame is not None:
             if frame.f_code.co_filename in IMPORT_FILES:

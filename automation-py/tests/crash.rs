@@ -86,8 +86,40 @@ async fn the_next_process_learns_which_run_it_was() {
             .map(ToString::to_string)
             .collect();
         assert_eq!(crashed, [id], "{script}");
-        assert!(executor.crashed_runs().is_empty(), "told twice");
+        let again = build(&file);
+        assert_eq!(
+            again.crashed_runs(),
+            executor.crashed_runs(),
+            "until it is forgotten"
+        );
+        again.forget_crashes(&again.crashed_runs());
+        assert_eq!(build(&file).crashed_runs(), [], "{script}");
+        assert_eq!(
+            std::fs::metadata(&file).unwrap().len(),
+            0,
+            "it does not grow"
+        );
     }
+}
+
+#[tokio::test]
+async fn one_of_several_crashes_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("automation.crash");
+    for _ in 0..3 {
+        die(&file, "import ctypes\nctypes.string_at(0)");
+    }
+    // The last write is cut short, as by a process that is killed in it.
+    let all = build(&file).crashed_runs();
+    let opened = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    opened.set_len(3 * 16 - 1).unwrap();
+    let executor = build(&file);
+    assert_eq!(executor.crashed_runs(), all[..2]);
+    executor.forget_crashes(&all[..1]);
+    assert_eq!(executor.crashed_runs(), all[1..2]);
+    die(&file, "import ctypes\nctypes.string_at(0)");
+    let later = build(&file).crashed_runs();
+    assert_eq!((later.len(), later[0]), (2, all[1]));
 }
 
 #[tokio::test]

@@ -216,3 +216,30 @@ async fn a_copy_tells_nothing() {
                   open('/dev/full', 'w').close()\n    os._exit(0)\nprint(os.waitpid(pid, 0)[1])";
     assert_eq!(stdout(source).await, "0\n");
 }
+
+/// The threads of the process that was copied are not the copy's: nobody waits for them in it, and it ends as any
+/// other.
+#[tokio::test]
+async fn a_copy_has_none_of_the_threads_that_went_on() {
+    let source = "\
+import os, threading, time
+reader, writer = os.pipe()
+thread = threading.Thread(target=time.sleep, args=(0.3,))
+thread.start()
+child = os.fork()
+if child:
+    os.close(writer)
+    os.waitpid(child, 0)
+    print(os.read(reader, 10))
+    os.close(reader)
+else:
+    class Last:
+        def __del__(self, write=os.write):
+            write(writer, b'x')
+    last = Last()
+    own = threading.Thread(target=os.write, args=(writer, b'y'))
+    own.start()
+    own.join()
+";
+    assert_eq!(stdout(source).await, "b'yx'\n");
+}

@@ -132,7 +132,7 @@ sys.argv, sys.stdout, sys.stderr, sys.stdin, sys.excepthook = [], None, None, No
 sys.__stdout__ = None
 import gc, json, logging, random, warnings
 assert json.host_probe == 'host' and logging.root.handlers == [] and logging.root.level == 30
-json.host_probe = 'script'
+json.host_probe = lambda: 'script'
 gc.set_threshold(1, 2, 3)
 logging.basicConfig(level=1, force=True)
 logging.getLogger('host_probe').disabled = True

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use automation_core::limits::SECRET_BYTES_MIN;
+use automation_core::executor::LimitPolicy;
+use automation_core::limits::{
+    SCRIPT_MEMORY_MB_MAX, SCRIPT_TIMEOUT_MAX, SECRET_BYTES_MIN, STREAM_KIB_MAX,
+};
 use automation_core::secret::{Secret, Secrets, is_secret_name};
 use automation_core::{Durability, PostgresStorage};
 use automation_http::{Host, HttpConfig, Network, Origin, RateLimit};
@@ -30,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     pub(crate) durability: Durability,
     pub(crate) workers: usize,
+    /// Whether every script runs in a process of its own.
+    pub(crate) isolate_all: bool,
+    pub(crate) limits: LimitPolicy,
     pub(crate) lease: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) secrets: Secrets,
@@ -95,6 +101,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let database = read_database(reader);
     let durability = reader.parse_with(&v::AUTOMATION_DURABILITY, durability);
     let workers = reader.number(&v::AUTOMATION_WORKERS, 1, 256);
+    let isolate_all = reader.parse_with(&v::AUTOMATION_ISOLATE, isolate_all);
+    let limits = read_limits(reader);
     let lease = reader.number(&v::AUTOMATION_LEASE_SECONDS, 1, 3600);
     let shutdown_grace = reader.number(&v::AUTOMATION_SHUTDOWN_SECONDS, 0, 3600);
     let secrets = read_secrets(reader);
@@ -111,6 +119,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         database: database?,
         durability: durability?,
         workers: usize::try_from(workers?).ok()?,
+        isolate_all: isolate_all?,
+        limits: limits?,
         lease: Duration::from_secs(lease?),
         shutdown_grace: Duration::from_secs(shutdown_grace?),
         secrets,
@@ -181,6 +191,24 @@ fn read_http(reader: &mut Reader<'_>, trusted_proxies: Option<&[Network]>) -> Op
         .with_exposed_errors(environment != "production")
         .with_environment(environment);
     Some(config)
+}
+
+/// What no script exceeds, whatever its metadata states; no value is no ceiling.
+fn read_limits(reader: &mut Reader<'_>) -> Option<LimitPolicy> {
+    let seconds_max = SCRIPT_TIMEOUT_MAX.as_secs();
+    let timeout = reader.ceiling(&v::AUTOMATION_TIMEOUT_SECONDS_MAX, 1, seconds_max);
+    let cpu = reader.ceiling(&v::AUTOMATION_CPU_SECONDS_MAX, 1, seconds_max);
+    let memory_mb = reader.ceiling(&v::AUTOMATION_MEMORY_MB_MAX, 1, SCRIPT_MEMORY_MB_MAX);
+    let output_kib = reader.ceiling(&v::AUTOMATION_OUTPUT_KIB_MAX, 1, STREAM_KIB_MAX as u64);
+    let children = reader.ceiling(&v::AUTOMATION_CHILDREN_MAX, 0, u64::from(u32::MAX));
+    let mut policy = LimitPolicy::default();
+    let ceilings = &mut policy.ceilings;
+    ceilings.timeout = timeout?.map(Duration::from_secs);
+    ceilings.cpu = cpu?.map(Duration::from_secs);
+    ceilings.memory_bytes = memory_mb?.map(|mb| mb * 1024 * 1024);
+    ceilings.stream_bytes = output_kib?.map(|kib| kib as usize * 1024);
+    ceilings.children_max = children?.and_then(|children| children.try_into().ok());
+    Some(policy)
 }
 
 fn read_secrets(reader: &mut Reader<'_>) -> Secrets {
@@ -257,6 +285,14 @@ impl Reader<'_> {
         })
     }
 
+    /// An empty value is no ceiling.
+    fn ceiling(&mut self, variable: &Variable, min: u64, max: u64) -> Option<Option<u64>> {
+        if self.values.get(variable).0.is_empty() {
+            return Some(None);
+        }
+        self.number(variable, min, max).map(Some)
+    }
+
     fn path(&self, variable: &Variable) -> PathBuf {
         PathBuf::from(self.values.get(variable).0)
     }
@@ -312,6 +348,14 @@ fn durability(text: &str) -> Option<Durability> {
     }
 }
 
+fn isolate_all(text: &str) -> Option<bool> {
+    match text {
+        "metadata" => Some(false),
+        "all" => Some(true),
+        _ => None,
+    }
+}
+
 /// A bare word would be taken for the name of a part of the program, and silence all others.
 fn log_filter(text: &str) -> Option<String> {
     let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
@@ -337,6 +381,10 @@ fn rate_limit(text: &str) -> Option<Option<RateLimit>> {
 mod tests {
     use std::collections::HashMap;
     use std::path::PathBuf;
+    use std::time::Duration;
+
+    use automation_core::executor::LimitPolicy;
+    use automation_core::script::Metadata;
 
     use super::{Config, Database};
     use crate::variables::Values;
@@ -391,6 +439,13 @@ mod tests {
             ("DATABASE_URL", "sqlite://x.db?mode=ro"),
             ("AUTOMATION_DURABILITY", "off"),
             ("AUTOMATION_WORKERS", "0"),
+            ("AUTOMATION_ISOLATE", "none"),
+            ("AUTOMATION_TIMEOUT_SECONDS_MAX", "0"),
+            ("AUTOMATION_TIMEOUT_SECONDS_MAX", "86401"),
+            ("AUTOMATION_CPU_SECONDS_MAX", "1.5"),
+            ("AUTOMATION_MEMORY_MB_MAX", "1048577"),
+            ("AUTOMATION_OUTPUT_KIB_MAX", "16385"),
+            ("AUTOMATION_CHILDREN_MAX", "-1"),
             ("AUTOMATION_LEASE_SECONDS", "0"),
             ("AUTOMATION_SHUTDOWN_SECONDS", "1h"),
             ("AUTOMATION_SECRETS_PATH", "/nowhere/at/all"),
@@ -472,6 +527,30 @@ mod tests {
             read(&[("DATABASE_URL", "memory:")]).unwrap().database,
             Database::Memory
         );
+    }
+
+    #[test]
+    fn ceilings_are_set_one_by_one() {
+        assert_eq!(read(&[]).unwrap().limits, LimitPolicy::default());
+        let config = read(&[
+            ("AUTOMATION_TIMEOUT_SECONDS_MAX", "60"),
+            ("AUTOMATION_CPU_SECONDS_MAX", "30"),
+            ("AUTOMATION_MEMORY_MB_MAX", "128"),
+            ("AUTOMATION_OUTPUT_KIB_MAX", "64"),
+            ("AUTOMATION_CHILDREN_MAX", "0"),
+            ("AUTOMATION_ISOLATE", "all"),
+        ]);
+        let config = config.unwrap();
+        let limits = config.limits.limits(&Metadata::default());
+        assert_eq!(
+            (limits.timeout.as_secs(), limits.cpu),
+            (60, Some(Duration::from_secs(30)))
+        );
+        assert_eq!(
+            (limits.memory_bytes, limits.stream_bytes),
+            (128 << 20, 64 << 10)
+        );
+        assert_eq!((limits.children_max, config.isolate_all), (Some(0), true));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use automation_core::executor::ExecutorHealth;
 use automation_core::secret::Secrets;
 use automation_core::storage::StorageError;
 use automation_core::{
@@ -13,6 +14,7 @@ use automation_core::{
 };
 use automation_http::{ConnectionLimits, ROUTES, router, serve};
 use automation_py::{ProcessExecutor, PythonExecutor};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Database};
@@ -41,7 +43,7 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     let listeners = listen(config.address).await?;
     let address = listeners[0].local_addr().unwrap_or(config.address);
     let secrets = std::mem::take(&mut config.secrets);
-    let automation = build(&config, secrets).await?;
+    let (automation, executor) = build(&config, secrets).await?;
     announce(&config, address, &automation).await;
     log_start(&config, address);
 
@@ -55,8 +57,8 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     }));
 
     let (cause, used_up) = tokio::select! {
-        (signal, _) = signals.next() => (signal, false),
-        () = used_up(&automation) => ("scripts that could not be stopped", true),
+        (signal, _) = signals.next() => (signal.to_owned(), false),
+        cause = used_up(&*executor) => (cause, true),
         ended = &mut serving => return Err(format!("the server stopped serving: {ended:?}")),
     };
     let grace = match used_up {
@@ -84,21 +86,31 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
     }
 }
 
-/// Waits until the executor has taken no run for two looks on end. It may take runs again when a thread comes back.
-async fn used_up(automation: &Automation) {
+/// Waits until the executor has taken no run for two looks on end, and returns why. It may take runs again when a
+/// thread comes back. Asks the executor alone: a storage that does not answer is no reason to wait.
+async fn used_up(executor: &dyn Executor) -> String {
     let mut looks = 0;
-    while looks < 2 {
+    loop {
         tokio::time::sleep(LOOK).await;
-        let health = automation.health().await.executor;
+        let health = executor.health().await;
         looks = if health.available { 0 } else { looks + 1 };
         if looks > 0 {
-            let threads = health.quarantined_threads;
-            tracing::error!(
-                threads,
-                "the executor takes no runs: its threads are in scripts that could not be stopped"
-            );
+            let (cause, threads) = (cause(&health), health.quarantined_threads);
+            tracing::error!(cause, threads, "the executor takes no runs");
+            if looks == 2 {
+                return cause;
+            }
         }
     }
+}
+
+/// Returns why an executor takes no runs.
+fn cause(health: &ExecutorHealth) -> String {
+    let problem = health.details.get("problem").and_then(Value::as_str);
+    problem.map_or_else(
+        || "its threads are in scripts that could not be stopped".to_owned(),
+        str::to_owned,
+    )
 }
 
 fn log_start(config: &Config, address: SocketAddr) {
@@ -111,7 +123,11 @@ fn log_start(config: &Config, address: SocketAddr) {
     }
 }
 
-async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> {
+/// Builds the engine; returns the executor in this process beside it.
+async fn build(
+    config: &Config,
+    secrets: Secrets,
+) -> Result<(Automation, Arc<dyn Executor>), String> {
     let scripts =
         ScriptRegistry::load(&config.scripts).map_err(|error| format!("SCRIPTS_PATH: {error}"))?;
     let builder = open_storage(config, Automation::builder()).await?;
@@ -136,15 +152,23 @@ async fn build(config: &Config, secrets: Secrets) -> Result<Automation, String> 
         .scripts(scripts)
         .shared_executor(Arc::clone(&executor))
         .secrets(secrets)
+        .limits(config.limits)
+        .isolate_all(config.isolate_all)
         .lease(config.lease);
-    let builder = match isolated(config, executor) {
+    let builder = match isolated(config, Arc::clone(&executor)) {
         Ok(isolated) => builder.isolated_executor(isolated),
+        Err(error) if config.isolate_all => {
+            return Err(format!(
+                "AUTOMATION_ISOLATE is \"all\" and scripts can't be isolated: {error}"
+            ));
+        }
         Err(error) => {
             tracing::warn!(%error, "scripts can't be isolated, those that ask for it are refused");
             builder
         }
     };
-    builder.build().map_err(|error| error.to_string())
+    let automation = builder.build().map_err(|error| error.to_string())?;
+    Ok((automation, executor))
 }
 
 async fn open_storage(
@@ -207,4 +231,36 @@ fn script_lines(automation: &Automation) -> Vec<String> {
         lines.extend(diagnostics.map(|diagnostic| format!("            {diagnostic}")));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use automation_core::Executor;
+    use automation_core::executor::{Ending, ExecutorHealth, FnExecutor, Outcome};
+    use serde_json::json;
+
+    use super::{LOOK, cause, used_up};
+
+    #[tokio::test]
+    async fn an_executor_that_takes_no_runs_ends_the_server_at_the_second_look() {
+        let executor = FnExecutor::new(|_| async { Outcome::new(Ending::Completed) });
+        let early = tokio::time::timeout(LOOK * 5 / 2, used_up(&executor)).await;
+        assert!(early.is_err(), "it takes runs: {early:?}");
+        executor.shutdown(Duration::ZERO).await.unwrap();
+        let cause = tokio::time::timeout(LOOK * 20, used_up(&executor)).await;
+        assert_eq!(
+            cause.unwrap(),
+            "its threads are in scripts that could not be stopped"
+        );
+    }
+
+    #[test]
+    fn what_the_executor_says_is_wrong_is_the_cause() {
+        let mut health = ExecutorHealth::default();
+        let problem = "the interpreter broke when a run met its memory limit";
+        health.details.insert("problem".to_owned(), json!(problem));
+        assert_eq!(cause(&health), problem);
+    }
 }

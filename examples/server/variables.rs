@@ -66,6 +66,18 @@ variables! {
         "full survives a power cut, normal may then lose the latest runs; PostgreSQL is always full";
     AUTOMATION_WORKERS, "workers", "256", "a number from 1 to 256 is allowed",
         "Scripts that run at once, at most; threads are started when scripts wait";
+    AUTOMATION_ISOLATE, "isolate", "metadata", "metadata and all are allowed",
+        "Which scripts run in a process of their own: those whose metadata says so, or all";
+    AUTOMATION_TIMEOUT_SECONDS_MAX, "timeout-seconds-max", "", "a number from 1 to 86400 is allowed",
+        "Longest time that a script gets, whatever its metadata says";
+    AUTOMATION_CPU_SECONDS_MAX, "cpu-seconds-max", "", "a number from 1 to 86400 is allowed",
+        "Most processor time that a script gets, whatever its metadata says";
+    AUTOMATION_MEMORY_MB_MAX, "memory-mb-max", "", "a number from 1 to 1048576 is allowed",
+        "Most memory in MiB that a script gets, whatever its metadata says";
+    AUTOMATION_OUTPUT_KIB_MAX, "output-kib-max", "", "a number from 1 to 16384 is allowed",
+        "Most output in KiB that is kept of a stream, whatever a script's metadata says";
+    AUTOMATION_CHILDREN_MAX, "children-max", "", "a number from 0 to 4294967295 is allowed",
+        "Most programs that a script starts, whatever its metadata says";
     AUTOMATION_LEASE_SECONDS, "lease-seconds", "30", "a number from 1 to 3600 is allowed",
         "Seconds for which this server's runs are its own without a renewal";
     AUTOMATION_SHUTDOWN_SECONDS, "shutdown-seconds", "30", "a number from 0 to 3600 is allowed",

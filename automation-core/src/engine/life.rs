@@ -194,7 +194,7 @@ impl Life {
         Host::new(HostParts {
             run: Arc::clone(&self.run),
             id: self.execution.id,
-            timeout: self.plan.script.metadata().timeout,
+            timeout: self.limits().timeout,
             dry_run: self.plan.dry_run,
             redactor: std::mem::take(&mut self.redactor),
             secrets: Arc::clone(&parts.secrets),
@@ -202,6 +202,10 @@ impl Life {
             clock: Arc::clone(&parts.clock),
             runtime: parts.runtime.clone(),
         })
+    }
+
+    fn limits(&self) -> RunLimits {
+        self.engine.limits(&self.plan.script)
     }
 
     /// Runs the script and meanwhile records what it reports.
@@ -213,7 +217,7 @@ impl Life {
             ticket: self.plan.ticket.take(),
             classification: self.plan.classification.take(),
             actor: self.execution.actor.clone(),
-            limits: RunLimits::of(self.plan.script.metadata()),
+            limits: self.limits(),
             host: Arc::clone(host) as Arc<dyn RunHost>,
         };
         let executor = Arc::clone(&self.executor);

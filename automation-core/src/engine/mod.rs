@@ -25,7 +25,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch as watch_channel;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as watch_channel};
 use tokio_util::task::TaskTracker;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -40,7 +40,8 @@ use crate::automation::Health;
 use crate::clock::Clock;
 use crate::error::{BuildError, Error, Result};
 use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{Executor, ExecutorError, LimitPolicy, RunLimits};
+use crate::limits;
 use crate::parser::OutputParser;
 use crate::request::{
     Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
@@ -73,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) queue_max: usize,
     pub(crate) lease: Duration,
     pub(crate) isolate_all: bool,
+    pub(crate) limits: LimitPolicy,
 }
 
 pub(crate) struct Engine {
@@ -84,6 +86,7 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    validations: Arc<Semaphore>,
     accepting: AtomicBool,
     tasks: TaskTracker,
     /// The answer of the one shutdown, once it is asked for: what went wrong, if anything did.
@@ -102,14 +105,14 @@ impl fmt::Debug for Engine {
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
         inspect_scripts(&parts, &settings)?;
-        let executors = iter::once(&parts.executor).chain(&parts.isolated_executor);
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
             ids: Mutex::new(ContextV7::new()),
             live: Mutex::default(),
             stored_versions: Mutex::default(),
-            quarantine: Quarantine::new(executors),
+            quarantine: Quarantine::new(parts.executors()),
+            validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
             shutdown: Mutex::default(),
@@ -315,6 +318,11 @@ impl Engine {
         plan::script(&self.scripts(), name)
     }
 
+    /// Returns what a run of a script may use now.
+    pub(crate) fn limits(&self, script: &Script) -> RunLimits {
+        self.settings.limits.limits(script.metadata())
+    }
+
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Arc<ScriptIndex>> {
         let engine = Arc::clone(self);
         let inspected = self
@@ -341,9 +349,12 @@ impl Engine {
         source: Vec<u8>,
     ) -> Result<Validation> {
         let engine = Arc::clone(self);
+        let turn = self.validation_turn().await?;
         let validate = move || {
+            // Kept until the source is looked at, also when nobody waits for the answer any more.
+            let _turn = turn;
             Validation::of(&name, &source, |script| {
-                engine.parts.inspect(script, &engine.settings)
+                engine.parts.inspect_stranger(script, &engine.settings)
             })
         };
         let validated = self.parts.runtime.spawn_blocking(validate).await;
@@ -353,6 +364,17 @@ impl Engine {
                 detail: panic.to_string(),
             }
             .into()),
+        }
+    }
+
+    /// Waits for one of the few places: whoever looks at a source keeps the interpreter from scripts meanwhile.
+    async fn validation_turn(&self) -> Result<OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.validations).acquire_owned();
+        match tokio::time::timeout(limits::VALIDATION_WAIT_MAX, turn).await {
+            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+            Err(_) => Err(Error::ValidationsBusy {
+                running: limits::VALIDATIONS_MAX,
+            }),
         }
     }
 
@@ -428,13 +450,7 @@ impl Engine {
         let mut failures = Vec::new();
         let recorded = self.record_quarantine().await;
         failures.extend(recorded.err().map(|error| error.to_string()));
-        for executor in [
-            Some(&self.parts.executor),
-            self.parts.isolated_executor.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for executor in self.parts.executors() {
             failures.extend(
                 executor
                     .shutdown(Duration::ZERO)
@@ -468,10 +484,32 @@ fn inspect_scripts(parts: &Parts, settings: &Settings) -> Result<Arc<ScriptIndex
 }
 
 impl Parts {
+    fn executors(&self) -> impl Iterator<Item = &Arc<dyn Executor>> {
+        iter::once(&self.executor).chain(&self.isolated_executor)
+    }
+
     /// Lets the executor that would run a script look at it.
     fn inspect(&self, script: &Script, settings: &Settings) -> Result<Inspection, ExecutorError> {
         let isolated = self.isolated_executor.as_ref();
         let isolated = isolated.filter(|_| wants_isolation(settings, script));
         isolated.unwrap_or(&self.executor).inspect(script)
+    }
+
+    /// Looks at a source that nobody vouches for: first where it harms nobody, if there is such a place.
+    fn inspect_stranger(
+        &self,
+        script: &Script,
+        settings: &Settings,
+    ) -> Result<Inspection, ExecutorError> {
+        let isolated = self.isolated_executor.as_ref();
+        let objection = isolated.map(|isolated| isolated.probe(script));
+        if let Some(objection) = objection.transpose()?.flatten() {
+            let diagnostics = vec![objection];
+            return Ok(Inspection {
+                diagnostics,
+                ..Inspection::default()
+            });
+        }
+        self.inspect(script, settings)
     }
 }

@@ -42,29 +42,44 @@ async fn keep(engine: Weak<Engine>) {
     }
 }
 
+/// Does all three even if one fails, beside each other: what can't be read does not hold up what can be ended.
 async fn tick(engine: &Engine) -> Result<(), StorageError> {
     let now = engine.now();
-    if !engine.live.lock().is_empty() {
-        let renew = Write::Renew {
-            instance: engine.instance.clone(),
-            lease_until: engine.lease_until(now),
-        };
-        if let Some(Err(WriteError::Storage(error))) =
-            engine.parts.storage.commit(vec![renew]).await.pop()
-        {
-            return Err(error);
-        }
-    }
-    if engine.quarantine.is_loaded() {
-        engine.refresh_quarantine().await?;
-    } else {
-        engine.quarantine_loaded().await?;
-    }
-    let recovered = recover(engine, now).await?;
-    if recovered > 0 {
+    let (renewed, known, recovered) = tokio::join!(
+        renew(engine, now),
+        know_quarantine(engine),
+        recover(engine, now)
+    );
+    if let Ok(recovered @ 1..) = recovered {
         tracing::warn!(recovered, "executions that were left open are ended");
     }
+    renewed.and(known).and(recovered)?;
+    // Not before the rows of those runs say it too.
+    engine.forget_crashes();
     Ok(())
+}
+
+/// Renews the leases of this instance's runs, if there are any.
+async fn renew(engine: &Engine, now: DateTime<Utc>) -> Result<(), StorageError> {
+    if engine.live.lock().is_empty() {
+        return Ok(());
+    }
+    let renew = Write::Renew {
+        instance: engine.instance.clone(),
+        lease_until: engine.lease_until(now),
+    };
+    match engine.parts.storage.commit(vec![renew]).await.pop() {
+        Some(Err(WriteError::Storage(error))) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn know_quarantine(engine: &Engine) -> Result<(), StorageError> {
+    if engine.quarantine.is_loaded() {
+        engine.refresh_quarantine().await
+    } else {
+        engine.quarantine_loaded().await
+    }
 }
 
 /// Ends every open execution that nobody looks after any more; returns how many.

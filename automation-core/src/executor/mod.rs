@@ -2,6 +2,7 @@
 
 mod capture;
 mod function;
+mod limits;
 mod queue;
 
 use std::fmt::{self, Debug};
@@ -15,10 +16,11 @@ use thiserror::Error as ThisError;
 
 pub use self::capture::{Capture, CapturedText, for_display};
 pub use self::function::FnExecutor;
+pub use self::limits::{LimitCeilings, LimitPolicy, RunLimits};
 pub use self::queue::RunQueue;
 use crate::execution::{Concern, Effect, ExecutionId, Reason, ResourceUsage};
 pub use crate::script::{Argument, Inspection, Signature};
-use crate::script::{Metadata, Script};
+use crate::script::{Diagnostic, Script};
 use crate::secret::{Secret, SecretError};
 use crate::storage::StorageError;
 
@@ -60,11 +62,27 @@ pub trait Executor: Debug + Send + Sync + 'static {
     /// [`ExecutorError`] when the executor could not do its part; a faulty script is in the diagnostics.
     fn inspect(&self, script: &Script) -> Result<Inspection, ExecutorError>;
 
+    /// Returns why a source that nobody vouches for must not be given to [`inspect`](Self::inspect), found out where
+    /// that harms nobody: a source can be made to crash its compiler or to keep it busy. `None`: nothing speaks against
+    /// it. Default: `None`.
+    ///
+    /// Blocks; call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`ExecutorError`] when the executor could not do its part.
+    fn probe(&self, _script: &Script) -> Result<Option<Diagnostic>, ExecutorError> {
+        Ok(None)
+    }
+
     /// Returns the runs during which an earlier process of this executor died, so that their scripts run
-    /// elsewhere from now on. Each is returned once.
+    /// elsewhere from now on. Each is returned, also by later processes, until it is forgotten.
     fn crashed_runs(&self) -> Vec<ExecutionId> {
         Vec::new()
     }
+
+    /// Forgets these of the runs that [`crashed_runs`](Self::crashed_runs) returned: what they showed is recorded
+    /// elsewhere. Others among them change nothing. Returns soon; what can't be forgotten is returned again.
+    fn forget_crashes(&self, _runs: &[ExecutionId]) {}
 
     /// Returns how the executor is.
     async fn health(&self) -> ExecutorHealth;
@@ -122,36 +140,6 @@ impl Invocation {
             actor: None,
             limits,
             host,
-        }
-    }
-}
-
-/// What a run may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RunLimits {
-    /// Time from the script's first byte to its deadline.
-    pub timeout: Duration,
-    /// Processor time of all its threads and programs; `None`: no limit of its own.
-    pub cpu: Option<Duration>,
-    /// Memory in bytes.
-    pub memory_bytes: u64,
-    /// Bytes of each stream that are kept.
-    pub stream_bytes: usize,
-    /// Programs that it may start in all; `None`: no limit.
-    pub children_max: Option<u32>,
-}
-
-impl RunLimits {
-    /// Returns the limits that a script's metadata states, defaults among them.
-    #[must_use]
-    pub fn of(metadata: &Metadata) -> Self {
-        Self {
-            timeout: metadata.timeout,
-            cpu: metadata.cpu,
-            memory_bytes: metadata.memory_mb * 1024 * 1024,
-            stream_bytes: metadata.stream_bytes,
-            children_max: metadata.children_max,
         }
     }
 }

@@ -38,7 +38,8 @@ pub enum Risk {
     High,
 }
 
-/// What a script's metadata says, defaults filled in.
+/// What a script's metadata says, defaults filled in. Limits that it does not state are `None`: what holds then is the
+/// [`LimitPolicy`](crate::executor::LimitPolicy)'s.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Metadata {
@@ -49,14 +50,14 @@ pub struct Metadata {
     /// What it does.
     pub description: String,
     /// Time from its first byte to its deadline.
-    pub timeout: Duration,
-    /// Processor time it may use, its threads and programs included; `None`: no limit of its own.
+    pub timeout: Option<Duration>,
+    /// Processor time it may use, its threads and programs included.
     pub cpu: Option<Duration>,
     /// Memory it may use, in MiB.
-    pub memory_mb: u64,
+    pub memory_mb: Option<u64>,
     /// Bytes of each stream that are kept.
-    pub stream_bytes: usize,
-    /// Programs it may start in all; `None`: no limit.
+    pub stream_bytes: Option<usize>,
+    /// Programs it may start in all.
     pub children_max: Option<u32>,
     /// What it must not do; an attempt fails inside the script. No sandbox, see [`Effect`].
     pub deny: Vec<Effect>,
@@ -83,10 +84,10 @@ impl Default for Metadata {
             category: None,
             order: ORDER,
             description: String::new(),
-            timeout: limits::SCRIPT_TIMEOUT,
+            timeout: None,
             cpu: None,
-            memory_mb: limits::SCRIPT_MEMORY_MB,
-            stream_bytes: limits::STREAM_HEAD_BYTES + limits::STREAM_TAIL_BYTES,
+            memory_mb: None,
+            stream_bytes: None,
             children_max: None,
             deny: Vec::new(),
             isolation: Isolation::default(),
@@ -164,22 +165,16 @@ impl Metadata {
             "a number of seconds from 0.001 to {}",
             limits::SCRIPT_TIMEOUT_MAX.as_secs()
         );
-        set(
-            &mut self.timeout,
-            fields.read("timeout_seconds", &expected, timeout),
-        );
+        self.timeout = fields.read("timeout_seconds", &expected, timeout);
         let expected = format!(
             "a whole number of MiB from 1 to {}",
             limits::SCRIPT_MEMORY_MB_MAX
         );
-        set(
-            &mut self.memory_mb,
-            fields.read("memory_mb", &expected, |value| {
-                u64::try_from(integer(value)?)
-                    .ok()
-                    .filter(|mb| (1..=limits::SCRIPT_MEMORY_MB_MAX).contains(mb))
-            }),
-        );
+        self.memory_mb = fields.read("memory_mb", &expected, |value| {
+            u64::try_from(integer(value)?)
+                .ok()
+                .filter(|mb| (1..=limits::SCRIPT_MEMORY_MB_MAX).contains(mb))
+        });
         self.cpu = fields.read(
             "cpu_seconds",
             &format!(
@@ -189,15 +184,12 @@ impl Metadata {
             timeout,
         );
         let expected = format!("a whole number of KiB from 1 to {}", limits::STREAM_KIB_MAX);
-        set(
-            &mut self.stream_bytes,
-            fields.read("output_kib", &expected, |value| {
-                usize::try_from(integer(value)?)
-                    .ok()
-                    .filter(|kib| (1..=limits::STREAM_KIB_MAX).contains(kib))
-                    .map(|kib| kib * 1024)
-            }),
-        );
+        self.stream_bytes = fields.read("output_kib", &expected, |value| {
+            usize::try_from(integer(value)?)
+                .ok()
+                .filter(|kib| (1..=limits::STREAM_KIB_MAX).contains(kib))
+                .map(|kib| kib * 1024)
+        });
         self.children_max = fields.read("children_max", "a whole number, 0 for none", |value| {
             integer(value)?.try_into().ok()
         });

@@ -14,4 +14,5 @@ mod runs;
 mod secrets;
 mod stopping;
 mod support;
+mod validating;
 mod watching;

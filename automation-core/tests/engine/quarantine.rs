@@ -21,7 +21,7 @@ use automation_core::{
     TenantId, Ticket, Trigger,
 };
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use crate::support::*;
@@ -279,7 +279,7 @@ async fn a_run_that_waits_goes_where_its_version_belongs_when_it_is_dispatched()
 #[derive(Debug)]
 struct AfterCrash {
     inner: FnExecutor,
-    crashed: Mutex<Vec<ExecutionId>>,
+    crashed: Arc<Mutex<Vec<ExecutionId>>>,
 }
 
 #[async_trait]
@@ -305,7 +305,13 @@ impl Executor for AfterCrash {
     }
 
     fn crashed_runs(&self) -> Vec<ExecutionId> {
-        std::mem::take(&mut self.crashed.lock())
+        self.crashed.lock().clone()
+    }
+
+    fn forget_crashes(&self, runs: &[ExecutionId]) {
+        self.crashed
+            .lock()
+            .retain(|crashed| !runs.contains(crashed));
     }
 
     async fn health(&self) -> ExecutorHealth {
@@ -338,9 +344,17 @@ async fn left_open(storage: &Arc<dyn Storage>) -> Execution {
 }
 
 fn after_crash(storage: &Arc<dyn Storage>, crashed: Vec<ExecutionId>) -> AutomationBuilder {
+    after_crashes(storage, &Arc::new(Mutex::new(crashed)))
+}
+
+/// `crashed` is what the executor reports, and what is left of it.
+fn after_crashes(
+    storage: &Arc<dyn Storage>,
+    crashed: &Arc<Mutex<Vec<ExecutionId>>>,
+) -> AutomationBuilder {
     let executor = AfterCrash {
         inner: counting(&Arc::default()),
-        crashed: Mutex::new(crashed),
+        crashed: Arc::clone(crashed),
     };
     Automation::builder()
         .scripts(scripts())
@@ -375,6 +389,30 @@ async fn the_version_during_whose_run_a_process_died_is_kept_out_before_anything
         (ended.reason, ended.concern),
         (Some(Reason::Orphaned), Some(Concern::Crashed))
     );
+}
+
+/// The storage is away, and the process ends again: its successor still learns of the crash.
+#[tokio::test]
+async fn a_crash_is_reported_until_it_is_recorded() {
+    let inner = memory();
+    let row = left_open(&inner).await;
+    let unknown = ExecutionId::from_uuid(Uuid::now_v7());
+    let crashed = Arc::new(Mutex::new(vec![unknown, row.id]));
+    for fails_at in 1..8 {
+        let away = FaultyStorage::new(Arc::clone(&inner), fails_at, Fault::Refused);
+        let away: Arc<dyn Storage> = Arc::new(away.for_calls(usize::MAX - 8));
+        let automation = after_crashes(&away, &crashed).build().unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(automation);
+        let (tenant, kind) = (TenantId::default(), RecordKind::Quarantine);
+        let record = inner.record(&tenant, kind, &row.script_version).await;
+        let is_reported = crashed.lock().contains(&row.id);
+        assert!(is_reported || record.unwrap().is_some(), "{fails_at}");
+    }
+    let automation = after_crashes(&inner, &crashed).build().unwrap();
+    until(async || crashed.lock().is_empty().then_some(())).await;
+    let known = automation.quarantined().await.unwrap();
+    assert_eq!((known.len(), known[0].concern), (1, Concern::Crashed));
 }
 
 #[tokio::test]
@@ -496,20 +534,37 @@ async fn instances_on_one_storage_learn_of_each_other() {
     knows(&[]).await;
 }
 
-/// A storage whose records can't be read before they may be.
+/// A storage whose records can't be read before they may be, and in which another instance is faster.
 #[derive(Debug)]
-struct SlowRecords {
+struct Records {
     inner: MemoryStorage,
-    may_read: Notify,
+    /// As often as records may be read.
+    may_read: Semaphore,
+    /// What another instance writes just before the next write of this kind of ours.
+    faster: Mutex<Option<Write>>,
+}
+
+impl Records {
+    fn new(inner: MemoryStorage, may_read: usize) -> Self {
+        Self {
+            inner,
+            may_read: Semaphore::new(may_read),
+            faster: Mutex::default(),
+        }
+    }
 }
 
 #[async_trait]
-impl Storage for SlowRecords {
+impl Storage for Records {
     fn capabilities(&self) -> StorageCapabilities {
         self.inner.capabilities()
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Applied, WriteError>> {
+        if matches!(writes[..], [Write::Put { .. }]) {
+            let faster = self.faster.lock().take();
+            self.inner.commit(faster.into_iter().collect()).await;
+        }
         self.inner.commit(writes).await
     }
 
@@ -549,7 +604,7 @@ impl Storage for SlowRecords {
         kind: RecordKind,
         page: &Page,
     ) -> Result<Listing<Record>, StorageError> {
-        self.may_read.notified().await;
+        self.may_read.acquire().await.unwrap().forget();
         self.inner.records(tenant, kind, page).await
     }
 
@@ -579,11 +634,8 @@ async fn no_run_slips_into_the_process_while_the_records_are_read() {
     )
     .await;
 
-    let slow = Arc::new(SlowRecords {
-        inner,
-        may_read: Notify::new(),
-    });
-    let storage: Arc<dyn Storage> = Arc::<SlowRecords>::clone(&slow);
+    let slow = Arc::new(Records::new(inner, 0));
+    let storage: Arc<dyn Storage> = Arc::<Records>::clone(&slow);
     let automation = places
         .builder(&storage, Concern::MemoryLimit)
         .build()
@@ -591,9 +643,57 @@ async fn no_run_slips_into_the_process_while_the_records_are_read() {
     let early = tokio::spawn(async move { run(&automation, "plain.py").await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(places.counts(), (1, 0), "it waits");
-    slow.may_read.notify_one();
+    slow.may_read.add_permits(1);
     assert_eq!(early.await.unwrap().isolation, Isolation::Process);
     assert_eq!(places.counts(), (1, 1));
+}
+
+#[tokio::test]
+async fn p5_holds_while_the_records_can_not_be_read() {
+    let storage: Arc<dyn Storage> = Arc::new(Records::new(MemoryStorage::new(), 0));
+    let row = left_open(&storage).await;
+    let _automation = after_crash(&storage, vec![row.id]).build().unwrap();
+    let ended = until(async || {
+        let found = storage.get(&row.tenant_id, row.id).await.unwrap();
+        found.status.is_terminal().then_some(found)
+    });
+    assert_eq!(ended.await.concern, Some(Concern::Crashed));
+}
+
+#[tokio::test]
+async fn a_crash_is_recorded_over_what_another_instance_found_at_the_same_time() {
+    let inner = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(inner.clone());
+    let weaker = builder(concerning(Concern::Abandoned, &Arc::default()), &storage);
+    let weaker = weaker.build().unwrap();
+    run(&weaker, "plain.py").await;
+    let row = left_open(&storage).await;
+    let (tenant, kind) = (TenantId::default(), RecordKind::Quarantine);
+    let record = async || {
+        let found = inner.record(&tenant, kind, &row.script_version).await;
+        found.unwrap()
+    };
+    let weak = until(record).await;
+    weaker.release("plain.py", None).await.unwrap();
+
+    let records = Records::new(inner.clone(), 1000);
+    *records.faster.lock() = Some(Write::Put {
+        record: weak,
+        expected: None,
+    });
+    let storage: Arc<dyn Storage> = Arc::new(records);
+    let automation = after_crash(&storage, vec![row.id])
+        .lease(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let known = automation.quarantined().await.unwrap();
+    assert_eq!((known.len(), known[0].concern), (1, Concern::Crashed));
+    until(async || {
+        let value = record().await?.value;
+        (value["concern"] == "crashed").then_some(())
+    })
+    .await;
+    assert_eq!(automation.quarantined().await.unwrap(), known);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ pub(super) async fn scripts(State(automation): State<Automation>) -> Envelope<Ve
     });
     let scripts: Vec<_> = index
         .scripts()
-        .map(|script| ScriptDto::new(script, &quarantined))
+        .map(|script| ScriptDto::new(script, automation.limits(script), &quarantined))
         .collect();
     let invalid: Vec<_> = index.invalid().iter().map(InvalidScriptDto::from).collect();
     let invalid = serde_json::to_value(invalid).unwrap_or(Value::Null);

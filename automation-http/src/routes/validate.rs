@@ -20,5 +20,6 @@ pub(super) async fn validate(
         "can't"
     };
     let message = format!("Script {} {fitness} run", validation.name);
-    Ok(Envelope::new(ValidationDto::from(validation), message))
+    let validation = ValidationDto::new(validation, |script| automation.limits(script));
+    Ok(Envelope::new(validation, message))
 }

@@ -41,6 +41,7 @@ class Automation:
         executions_max: int | None = None,
         queue_max: int | None = None,
         isolated: bool = True,
+        isolate_all: bool = False,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
 
@@ -56,6 +57,7 @@ class Automation:
             isolated: Whether there is an executor for scripts that say `isolation = "process"`. It runs them on
                 `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
                 it, and where `sys.executable` is no Python interpreter, such scripts are refused.
+            isolate_all: Whether every script runs there, whatever it says. Refused where there is no such executor.
 
         Raises:
             InvalidRequestError: A setting can't be used, or the folder can't be read.

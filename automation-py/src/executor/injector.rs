@@ -12,9 +12,10 @@ use pyo3::prelude::*;
 
 use crate::ffi::{self, Thread, ThreadIdent, blocking};
 use crate::module::RunInterrupted;
-use crate::run::{Glue, Run};
+use crate::run::{Glue, Run, Stopped};
 
-type Order = (Arc<Run>, Thread);
+/// A run, its worker, and its programs that were stopped.
+type Order = (Arc<Run>, Thread, Stopped);
 
 /// Hands orders to the thread. The thread ends when this is dropped.
 pub(super) struct Injector(Sender<Order>);
@@ -31,10 +32,11 @@ impl Injector {
         Ok(Self(sender))
     }
 
-    /// Orders an interruption of a run, and of the threads that it started.
-    pub(super) fn interrupt(&self, run: &Arc<Run>, worker: Thread) {
+    /// Orders an interruption of a run, and of the threads that it started. Its `stopped` programs are killed as soon as
+    /// the interruption is there to be found: a script that sees them end before goes on.
+    pub(super) fn interrupt(&self, run: &Arc<Run>, worker: Thread, stopped: Stopped) {
         // The thread ends after its orders only, so there is one to take this.
-        let _ = self.0.send((Arc::clone(run), worker));
+        let _ = self.0.send((Arc::clone(run), worker, stopped));
     }
 }
 
@@ -43,9 +45,11 @@ fn inject(orders: &Receiver<Order>) {
         Python::attach(|py| {
             // While the GIL was waited for, the same order may have come again.
             let mut done = HashSet::new();
-            for (run, worker) in std::iter::once(first).chain(orders.try_iter()) {
+            for (run, worker, stopped) in std::iter::once(first).chain(orders.try_iter()) {
                 if done.insert(worker.ident) && !run.is_starting_thread() {
-                    raise(py, &run, worker);
+                    raise(py, &run, worker, &stopped);
+                } else {
+                    stopped.kill();
                 }
             }
         });
@@ -55,8 +59,9 @@ fn inject(orders: &Receiver<Order>) {
 /// Time for which an import is left alone.
 const IMPORT_MAX: Duration = Duration::from_millis(300);
 
-/// Raises the interruption in a run's threads, and then wakes those that wait, so that they find it.
-fn raise(py: Python<'_>, run: &Run, worker: Thread) {
+/// Raises the interruption in a run's threads, and then wakes those that wait, so that they find it: the GIL keeps them
+/// from their code until all of it is done.
+fn raise(py: Python<'_>, run: &Run, worker: Thread, stopped: &Stopped) {
     let exception = py.get_type::<RunInterrupted>();
     let importing = importing(py, run);
     run.note_interruption();
@@ -65,10 +70,14 @@ fn raise(py: Python<'_>, run: &Run, worker: Thread) {
             ffi::raise_in_thread(thread.ident, &exception);
         }
     }
-    run.interrupt_threads(&importing);
     // A run ends with the GIL held, so here it either goes on in this very thread or is left alone.
-    if !run.has_ended() && !importing.contains(&worker.ident) {
+    let goes_on = !run.has_ended() && !importing.contains(&worker.ident);
+    if goes_on {
         ffi::raise_in_thread(worker.ident, &exception);
+    }
+    stopped.kill();
+    run.interrupt_threads(&importing);
+    if goes_on {
         blocking::interrupt(worker.number);
     }
 }

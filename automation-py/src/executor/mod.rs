@@ -4,6 +4,7 @@ mod builder;
 mod code;
 mod cpu_clock;
 mod crash;
+mod exit;
 mod injector;
 mod inspect;
 mod perform;
@@ -145,10 +146,17 @@ impl Executor for PythonExecutor {
         let Some(file) = &self.crash_file else {
             return Vec::new();
         };
-        file.take().unwrap_or_else(|error| {
+        file.runs().unwrap_or_else(|error| {
             tracing::error!(%error, "the crash file can't be read");
             Vec::new()
         })
+    }
+
+    fn forget_crashes(&self, runs: &[ExecutionId]) {
+        let forgotten = self.crash_file.as_ref().map(|file| file.forget(runs));
+        if let Some(Err(error)) = forgotten {
+            tracing::error!(%error, "the crash file can't be written, its runs are reported again");
+        }
     }
 
     async fn health(&self) -> ExecutorHealth {

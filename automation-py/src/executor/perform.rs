@@ -73,6 +73,7 @@ pub(super) fn perform(
     // First, or it would keep the other from being met.
     run::stop_tracing(py);
     run.meet_interruption(py);
+    run::leave_folder(py, run);
     run::emit(py, run, run.close_descriptors());
     if cut.is_some() {
         py.detach(|| run::end_children(run, Thread::this()));
@@ -83,9 +84,13 @@ pub(super) fn perform(
     }
     end_state(py, run);
     let concern = settle(py, run);
+    // What was made since. Finalisers still belong to the run.
+    run.release_objects(py);
+    run::collect_children(py, run);
     drop(bound);
     leave_process(py, run);
     // What threads that go on made since.
+    run::leave_folder(py, run);
     run.release_objects(py);
     if is_forked() {
         ffi::exit_child(verdict.exit_code.unwrap_or(1));
@@ -284,7 +289,12 @@ fn clean_up(py: Python<'_>, run: &Run) {
     {
         empty(&module.dict());
     }
-    run::leave_folder(py, run, empty);
+    run::empty_folder(py, run, empty);
+    if run.purity.has_state() {
+        let _ = glue
+            .function(py, "collect_young")
+            .and_then(|collect| ffi::call0(&collect));
+    }
     run.release_objects(py);
 }
 

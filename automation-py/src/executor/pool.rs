@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use automation_core::Concern;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::code::CodeCache;
 use super::cpu_clock::CpuClock;
+use super::exit;
 use super::perform::{panicked, perform, refused_memory};
 use super::soundness::Soundness;
 use super::turns::{Errand, Help, State, Worker};
@@ -55,6 +56,9 @@ pub(super) struct Pool {
     pub(super) soundness: Soundness,
     place: Place,
     held: Mutex<Vec<(Reply, Answer)>>,
+    /// Those of all workers that may still live.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    hosted: bool,
     closed: AtomicBool,
     drained: Notify,
 }
@@ -71,6 +75,8 @@ impl Pool {
             soundness: Soundness::new(hosted),
             place: Place::of_process(),
             held: Mutex::default(),
+            threads: Mutex::default(),
+            hosted,
             closed: AtomicBool::new(false),
             drained: Notify::new(),
         });
@@ -90,7 +96,12 @@ impl Pool {
             .stack_size(STACK_BYTES)
             .spawn(move || pool.work(&thread_worker));
         match spawned {
-            Ok(_) => Ok(()),
+            Ok(thread) => {
+                let mut threads = self.threads.lock();
+                threads.retain(|thread| !thread.is_finished());
+                threads.push(thread);
+                Ok(())
+            }
             Err(error) => {
                 state.dismiss(&worker);
                 Err(ExecutorError::Start {
@@ -203,6 +214,11 @@ impl Pool {
             worker.wake.notify_one();
         }
         self.call_watchdog(&mut state);
+        drop(state);
+        // A host ends its Python first, and nobody gets the GIL any more.
+        if !self.hosted {
+            exit::wait_for(std::mem::take(&mut self.threads.lock()));
+        }
     }
 
     /// Waits until nothing is queued and nothing runs. Returns how many runs are left after `grace`; those that

@@ -12,7 +12,7 @@ use super::pool::Pool;
 use super::pulse::{Pulse, SUSPECT};
 use super::turns::{State, Worker};
 use crate::ffi::{Thread, blocking};
-use crate::run::{CpuLook, Cut, Run, kill_trees};
+use crate::run::{CpuLook, Cut, Run, Stopped};
 
 /// How often it looks while runs come and go.
 const TICK: Duration = Duration::from_millis(1);
@@ -24,6 +24,9 @@ const CLEAN_UP: Duration = Duration::from_millis(48);
 const REPEAT: Duration = Duration::from_millis(10);
 /// Time from one look for waits and children to the next: what begins to wait right after a look meets the next.
 const WAKE: Duration = Duration::from_millis(4);
+/// Time from the first interruption to the first such look: until then the injector has got the GIL, which another
+/// thread keeps for 5 ms.
+const FIRST_WAKE: Duration = Duration::from_millis(10);
 /// The same once its thread is abandoned.
 const REPEAT_ABANDONED: Duration = Duration::from_secs(1);
 /// Interruptions after which a script is left alone.
@@ -166,8 +169,6 @@ impl Watchdog {
             };
             if run.cut(cut) {
                 self.pulse.wake();
-                // Modules that were loaded since the last look wait in calls of their own.
-                blocking::refresh();
                 self.cuts.push(CutRun {
                     run,
                     worker,
@@ -175,7 +176,7 @@ impl Watchdog {
                     cut,
                     since: now,
                     next: now,
-                    next_wake: now,
+                    next_wake: now + FIRST_WAKE,
                     interruptions: 0,
                     abandoned: false,
                 });
@@ -216,7 +217,8 @@ impl CutRun {
                 };
         }
         if now >= self.next {
-            injector.interrupt(&self.run, self.thread);
+            let stopped = Stopped::trees(self.children());
+            injector.interrupt(&self.run, self.thread, stopped);
             self.interruptions += 1;
             self.next = now + self.pause();
         }
@@ -241,25 +243,31 @@ impl CutRun {
     }
 
     /// Kills what the run started and wakes what waits in the kernel, without the GIL: the injector may be waiting for
-    /// it. Before the first interruption, after which the script may kill a program itself and leave what that started.
+    /// it.
     fn wake(&self) {
+        if self.interruptions > 0 {
+            // Modules that were loaded since the last look wait in calls of their own.
+            blocking::refresh();
+        }
+        Stopped::trees(self.children()).kill();
+        self.run.interrupt_threads(&HashSet::new());
+        if !self.run.has_ended() {
+            blocking::interrupt(self.thread.number);
+        }
+    }
+
+    /// Returns the programs that the run's threads started.
+    fn children(&self) -> Vec<i32> {
         let of_threads = self.run.threads().into_iter();
-        kill_trees(
-            &of_threads
-                .flat_map(|thread| self.run.children(thread))
-                .collect::<Vec<_>>(),
-        );
-        let children = self.run.children(self.thread);
+        let mut children: Vec<_> = of_threads
+            .flat_map(|thread| self.run.children(thread))
+            .collect();
+        children.extend(self.run.left_children());
+        let of_worker = self.run.children(self.thread);
         // Looked at after them: otherwise they may be the next run's.
         if !self.run.has_ended() {
-            kill_trees(&children);
+            children.extend(of_worker);
         }
-        // The injector wakes them first, once the interruption is there to be found.
-        if self.interruptions > 0 {
-            self.run.interrupt_threads(&HashSet::new());
-            if !self.run.has_ended() {
-                blocking::interrupt(self.thread.number);
-            }
-        }
+        children
     }
 }

@@ -279,6 +279,13 @@ pub(crate) fn trim_heap(tuned_by_us: bool) {
     let _ = tuned_by_us;
 }
 
+/// Has a function called when the process ends by `exit`: the one that was registered last is called first.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function lives as long as this library, which is never unloaded. Without memory for it, it is not
+    // called.
+    unsafe { libc::atexit(function) };
+}
+
 /// Ends the process at once, without any clean-up: the only way out of a forked child.
 pub(crate) fn exit_child(code: i32) -> ! {
     // SAFETY: never returns.

@@ -20,9 +20,11 @@ SETTLED_NS = 100_000_000
 folder_listings = {}
 # The code of each module, and what its file was like then.
 folder_codes = {}
-# What stands in `sys.modules`, by name, and how many runs need each.
+# What stands in `sys.modules`, by name, and which runs need each: the ids of their dictionaries of modules.
 folder_modules = {}
-folder_lock = _thread.allocate_lock()
+# A thread may come here again while it holds it, from a `__del__` that imports, and may be interrupted at any point: each
+# step is one that can be done twice.
+folder_lock = _thread.RLock()
 
 
 class FolderModule(RunModule):
@@ -161,12 +163,12 @@ def load_module(spec, modules):
     with held(spec._lock):
         module = modules.setdefault(spec.name, fresh)
         if module is fresh:
-            show_module(spec.name)
+            show_module(spec.name, modules)
             try:
                 execute_module(spec, module)
             except BaseException:
                 modules.pop(spec.name, None)
-                hide_modules([spec.name])
+                hide_modules(modules, [spec.name])
                 raise
             finally:
                 spec._initializing = False
@@ -231,26 +233,28 @@ def replaced_module(name, modules):
     return modules[name]
 
 
-def show_module(name):
+def show_module(name, modules):
     """Makes a name in `sys.modules` stand for the modules of runs."""
     with folder_lock:
         kept = folder_modules.get(name)
         if kept is None:
-            folder_modules[name] = kept = [FolderModule(name), 0]
-            count_folder_modules(len(folder_modules))
-        kept[1] += 1
+            kept = folder_modules.setdefault(name, (FolderModule(name), set()))
+        kept[1].add(id(modules))
+        count_folder_modules(len(folder_modules))
         put_up(name, kept[0])
 
 
-def hide_modules(names):
-    """Notes that a run needs the names no longer."""
+def hide_modules(modules, names=None):
+    """Notes that the run with these modules needs them, or some names of them, no longer."""
     with folder_lock:
-        for name in names:
-            kept = folder_modules[name]
-            kept[1] -= 1
+        for name in list(modules if names is None else names):
+            kept = folder_modules.get(name)
+            if kept is None:
+                continue
+            kept[1].discard(id(modules))
             if not kept[1]:
-                del folder_modules[name]
                 put_back(name, kept[0])
+                folder_modules.pop(name, None)
         count_folder_modules(len(folder_modules))
 
 
@@ -291,7 +295,7 @@ def without_folder_modules(top, function, arguments):
     with folder_lock:
         displaced = [
             (name, kept[0])
-            for name, kept in folder_modules.items()
+            for name, kept in list(folder_modules.items())
             if name == top or name.startswith(f"{top}.")
         ]
         for name, dispatching in displaced:

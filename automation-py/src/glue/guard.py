@@ -3,14 +3,18 @@ process: a table of names, and the few that do something else. Executed once, in
 
 import _thread
 import builtins
+import errno
 import faulthandler
+import fcntl
 import functools
 import io
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
+import time
 
 import _posixsubprocess
 import _signal
@@ -38,8 +42,17 @@ REFUSED = (
 IGNORED = (("faulthandler", "enable disable cancel_dump_traceback_later"),)
 
 # Functions whose first argument is a descriptor: 0, 1 and 2 are the run's own.
-DESCRIPTOR = "read readv write writev dup isatty fstat fsync fdatasync sendfile lseek ftruncate \
+DESCRIPTOR = "read readv pread preadv write writev pwrite pwritev dup isatty fstat fsync fdatasync lseek ftruncate \
 get_blocking set_blocking get_inheritable set_inheritable ttyname tcgetpgrp"
+
+# The same in other modules; they also take what has a `fileno`.
+DESCRIPTOR_OF = (
+    ("fcntl", "fcntl ioctl flock lockf"),
+    ("termios", "tcgetattr tcsetattr tcsendbreak tcdrain tcflush tcflow tcgetwinsize tcsetwinsize"),
+)
+
+# Functions whose first two arguments are descriptors.
+BETWEEN = "splice copy_file_range sendfile"
 
 # Functions that change a process, or its threads: the place of its id among their arguments. 0 is the caller.
 OF_PROCESS = (
@@ -55,6 +68,9 @@ MODULES = {
     "_thread": (_thread, threading),
     "faulthandler": (faulthandler,),
     "sys": (sys,),
+    "time": (time,),
+    "fcntl": (fcntl,),
+    "termios": (termios,),
     "subprocess": (_posixsubprocess, subprocess),
     "open": (builtins, io, sys.modules["_io"]),
 }
@@ -70,6 +86,11 @@ def install():
             guard(family, name, lambda original: lambda *arguments, **keywords: None)
     for name in DESCRIPTOR.split():
         guard("os", name, translating, standard=True)
+    for family, names in DESCRIPTOR_OF:
+        for name in names.split():
+            guard(family, name, translating, standard=True)
+    for name in BETWEEN.split():
+        guard("os", name, translating_both)
     for name, place in OF_PROCESS:
         guard("os", name, lambda original, name=name, place=place: sparing(original, name, place))
     guard_rest()
@@ -89,6 +110,8 @@ def guard_rest():
     guard("open", "open", run_open, standard=True)
     for name in ("fork_exec", "_fork_exec"):
         guard("subprocess", name, run_fork_exec)
+    guard("signal", "signal", run_signal)
+    guard("signal", "getsignal", run_getsignal)
     guard("signal", "pthread_sigmask", run_pthread_sigmask)
     guard("signal", "pidfd_send_signal", run_pidfd_send_signal)
     guard("_thread", "stack_size", run_stack_size)
@@ -125,6 +148,19 @@ def translating(original):
             arguments = (own(arguments[0]), *arguments[1:])
         elif "fd" in keywords:
             keywords["fd"] = own(keywords["fd"])
+        return original(*arguments, **keywords)
+
+    return inside
+
+
+def translating_both(original):
+    names = ("src", "dst") if original.__name__ != "sendfile" else ("out_fd", "in_fd")
+
+    def inside(*arguments, **keywords):
+        arguments = (*map(own, arguments[:2]), *arguments[2:])
+        for name in names:
+            if name in keywords:
+                keywords[name] = own(keywords[name])
         return original(*arguments, **keywords)
 
     return inside
@@ -247,6 +283,35 @@ def run_fork_exec(fork_exec):
         return fork_exec(*arguments)
 
     return inside
+
+
+def run_signal(original):
+    """No signal is sent to a run. A script that says what to do then goes on, and finds it again."""
+
+    def inside(signalnum, handler, /):
+        number, known = int(signalnum), handler in (signal.SIG_DFL, signal.SIG_IGN)
+        if not known and not callable(handler):
+            text = "signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object"
+            raise TypeError(text)
+        if number in (signal.SIGKILL, signal.SIGSTOP):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        former = signal.getsignal(number)
+        run_state().setdefault("signals", {})[number] = as_handler(handler)
+        return former
+
+    return inside
+
+
+def run_getsignal(getsignal):
+    def inside(signalnum, /):
+        signals = run_state().get("signals", {})
+        return signals[signalnum] if signalnum in signals else getsignal(signalnum)
+
+    return inside
+
+
+def as_handler(handler):
+    return signal.Handlers(handler) if isinstance(handler, int) else handler
 
 
 def run_pthread_sigmask(pthread_sigmask):

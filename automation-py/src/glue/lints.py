@@ -12,7 +12,6 @@ REFUSED = (
         "signal.alarm signal.setitimer signal.raise_signal signal.sigwait signal.sigwaitinfo signal.sigtimedwait"
         " faulthandler.dump_traceback_later",
     ),
-    ("expected try and finally: the end of a run is an exception", "signal.signal"),
     (
         "expected a program that is started as somebody else",
         "os.setuid os.setgid os.seteuid os.setegid os.setreuid os.setregid os.setresuid os.setresgid"
@@ -39,8 +38,7 @@ REACHING = {
     "process-state": (
         'changes all runs until the script ends, expected isolation = "process" in the metadata block',
         "gc.disable gc.freeze gc.set_threshold gc.set_debug gettext.textdomain locale.setlocale logging.shutdown"
-        " os.register_at_fork socket.setdefaulttimeout sys.setrecursionlimit threading.settrace threading.setprofile"
-        " urllib.request.install_opener",
+        " os.register_at_fork socket.setdefaulttimeout sys.setrecursionlimit threading.settrace threading.setprofile",
     ),
     "terminal": (
         "reads from a terminal, and a run's standard input is empty, expected a parameter",

@@ -5,6 +5,10 @@ import dis
 import gc
 
 
+# What each setting was before the first of the runs that are there changed it: two of them may have set the same.
+setting_bases = {}
+
+
 def record_setting(module, name, read, write=None, label=None, also=None):
     """Has a function that changes a setting record what a run changes with it."""
     original = getattr(module, name, None)
@@ -15,13 +19,16 @@ def record_setting(module, name, read, write=None, label=None, also=None):
     label = label or f"{module.__name__.lstrip('_')}.{name}"
 
     def setter(*arguments, **keywords):
-        if not in_run():
+        if not in_run() or is_importing():
+            # It is the base for runs from now on.
+            setting_bases.pop(label, None)
             return original(*arguments, **keywords)
         before = read()
+        base = setting_bases.setdefault(label, before)
         result = as_import(original, *arguments, **keywords)
         after = read()
-        if after != before:
-            setting_changed(label, read, write, before, after)
+        if after != before or after != base:
+            setting_changed(label, read, write, base, after)
         return result
 
     setter.__name__, setter.__qualname__ = name, name
@@ -65,14 +72,31 @@ def install_settings():
 
 # What prepares a module for runs once it was imported.
 late_parts = {}
+# Threads that do so now.
+preparing_threads = set()
 
 
 def install_late_parts():
+    """Prepares what was imported. Returns whether another thread still imports some of it."""
+    is_any_left = False
     for name in list(late_parts):
-        if name in sys.modules:
-            install = late_parts.pop(name, None)
-            if install is not None:
-                install(sys.modules[name])
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        if getattr(getattr(module, "__spec__", None), "_initializing", False):
+            is_any_left = True
+            continue
+        install = late_parts.pop(name, None)
+        if install is not None:
+            try:
+                preparing_threads.add(_thread.get_ident())
+                install(module)
+            except BaseException:
+                late_parts[name] = install
+                raise
+            finally:
+                preparing_threads.discard(_thread.get_ident())
+    return is_any_left
 
 
 def late_part(name):
@@ -88,12 +112,6 @@ def install_locale(module):
     # It has its own name for the function.
     if hasattr(module, "_setlocale"):
         module._setlocale = sys.modules["_locale"].setlocale
-
-
-@late_part("urllib.request")
-def install_urllib(module):
-    set_opener = lambda opener: setattr(module, "_opener", opener)
-    record_setting(module, "install_opener", lambda: module._opener, set_opener)
 
 
 @late_part("gettext")
@@ -120,6 +138,21 @@ def is_meant(module, key, before, after, imported):
 def is_of_script(value):
     homes = (getattr(value, "__module__", None), getattr(type(value), "__module__", None))
     return any(home in ("__main__", "__automation__") for home in homes)
+
+
+def is_meant_beside_host(module, key, before, after, imported):
+    """Stands for `is_meant` where threads of a host change things, too: only what the script has defined is surely
+    its own change. The host's own `__main__` may have the same name."""
+    if not is_of_script(after):
+        return False
+    hosts = [object.__getattribute__(dispatching_main, "__dict__")]
+    if replaced_main() is not None:
+        hosts.append(vars(replaced_main()))
+    namespace = getattr(after, "__globals__", None)
+    if namespace is not None:
+        return not any(namespace is host for host in hosts)
+    kind = after if isinstance(after, type) else type(after)
+    return not any(kind.__qualname__.partition(".")[0] in host for host in hosts)
 
 
 def belongs_to(value, module):

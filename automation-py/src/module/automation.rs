@@ -58,7 +58,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -69,6 +69,7 @@ impl Automation {
         executions_max: Option<i64>,
         queue_max: Option<i64>,
         isolated: bool,
+        isolate_all: bool,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
         let shown = format!(
@@ -81,6 +82,7 @@ impl Automation {
             executions_max: arguments::count("executions_max", executions_max, 1).or_raise(py)?,
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
+            isolate_all,
             scripts,
             storage,
         };
@@ -225,8 +227,12 @@ impl Automation {
 
     /// Returns the scripts that can run, by name.
     fn scripts(&self) -> Vec<Script> {
-        let index = self.door.automation().scripts();
-        index.scripts().cloned().map(Script::from).collect()
+        let automation = self.door.automation();
+        let index = automation.scripts();
+        let scripts = index.scripts().cloned();
+        scripts
+            .map(|script| Script::new(automation, script))
+            .collect()
     }
 
     /// Returns the scripts that can't run, by name, and why.
@@ -237,7 +243,9 @@ impl Automation {
 
     /// Returns a script that can run.
     fn script(&self, py: Python<'_>, name: &str) -> PyResult<Script> {
-        Ok(self.door.automation().script(name).or_raise(py)?.into())
+        let automation = self.door.automation();
+        let script = automation.script(name).or_raise(py)?;
+        Ok(Script::new(automation, script))
     }
 
     /// Returns the script versions that are kept out of the process, by script.
@@ -270,7 +278,7 @@ impl Automation {
         let validation = self.door.ask(py, |automation| async move {
             automation.validate(name, source).await
         });
-        Ok(validation?.into())
+        Ok(Validation::new(self.door.automation(), validation?))
     }
 
     /// Reads the scripts folder again. Runs that were accepted keep their version.

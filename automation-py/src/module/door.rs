@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) workers: Option<usize>,
     /// The interpreter that isolates scripts, and where it looks for modules.
     pub(super) isolation: Option<(PathBuf, Vec<PathBuf>)>,
+    /// Whether it isolates all of them.
+    pub(super) isolate_all: bool,
     pub(super) executions_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
 }
@@ -38,6 +40,10 @@ impl Settings {
     }
 
     fn build_on(self, storage: Arc<dyn Storage>) -> Result<Automation> {
+        if self.isolate_all && self.isolation.is_none() {
+            let detail = "isolate_all = True needs an isolated executor, and there is none here";
+            return Err(Error::invalid_request("", detail));
+        }
         let scripts = ScriptRegistry::load(&self.scripts).map_err(|error| refused(error.into()))?;
         let mut executor = PythonExecutor::builder();
         if let Some(workers) = self.workers {
@@ -49,6 +55,7 @@ impl Settings {
             .shared_executor(Arc::clone(&executor))
             .shared_storage(storage)
             .secrets(self.secrets)
+            .isolate_all(self.isolate_all)
             .runtime(Handle::current());
         if let Some((python, path)) = self.isolation {
             let isolated = ProcessExecutor::builder().python(python).import_path(path);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use automation_core as core;
+use automation_core::executor::RunLimits;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::json;
@@ -12,11 +13,14 @@ use crate::convert;
 
 /// A script that can run.
 #[pyclass(frozen, eq, hash, module = "automation")]
-pub(crate) struct Script(Arc<core::Script>);
+#[derive(Clone)]
+pub(crate) struct Script(Arc<core::Script>, RunLimits);
 
-impl From<Arc<core::Script>> for Script {
-    fn from(script: Arc<core::Script>) -> Self {
-        Self(script)
+impl Script {
+    /// Shows a script as `automation` would run it.
+    pub(super) fn new(automation: &core::Automation, script: Arc<core::Script>) -> Self {
+        let limits = automation.limits(&script);
+        Self(script, limits)
     }
 }
 
@@ -118,27 +122,27 @@ impl Script {
 
     #[getter]
     fn timeout(&self) -> f64 {
-        self.0.metadata().timeout.as_secs_f64()
+        self.1.timeout.as_secs_f64()
     }
 
     #[getter]
     fn cpu_seconds(&self) -> Option<f64> {
-        self.0.metadata().cpu.map(|cpu| cpu.as_secs_f64())
+        self.1.cpu.map(|cpu| cpu.as_secs_f64())
     }
 
     #[getter]
     fn memory_mb(&self) -> u64 {
-        self.0.metadata().memory_mb
+        self.1.memory_bytes / (1024 * 1024)
     }
 
     #[getter]
     fn output_kib(&self) -> usize {
-        self.0.metadata().stream_bytes / 1024
+        self.1.stream_bytes / 1024
     }
 
     #[getter]
     fn children_max(&self) -> Option<u32> {
-        self.0.metadata().children_max
+        self.1.children_max
     }
 
     #[getter]
@@ -232,11 +236,14 @@ impl InvalidScript {
 
 /// What was found in a source that was looked at and not kept.
 #[pyclass(frozen, module = "automation")]
-pub(crate) struct Validation(core::script::Validation);
+pub(crate) struct Validation(core::Validation, Option<Script>);
 
-impl From<core::script::Validation> for Validation {
-    fn from(validation: core::script::Validation) -> Self {
-        Self(validation)
+impl Validation {
+    /// Shows what `automation` found.
+    pub(super) fn new(automation: &core::Automation, mut validation: core::Validation) -> Self {
+        let script = validation.script.take();
+        let script = script.map(|script| Script::new(automation, script));
+        Self(validation, script)
     }
 }
 
@@ -248,8 +255,8 @@ impl Validation {
     }
 
     #[getter]
-    fn valid(&self) -> bool {
-        self.0.is_valid()
+    const fn valid(&self) -> bool {
+        self.1.is_some()
     }
 
     #[getter]
@@ -259,7 +266,7 @@ impl Validation {
 
     #[getter]
     fn script(&self) -> Option<Script> {
-        self.0.script.clone().map(Script::from)
+        self.1.clone()
     }
 
     /// Returns the properties as a dictionary that `json.dumps` takes.
@@ -267,8 +274,8 @@ impl Validation {
         to_dict(slf, &["name", "valid", "problems", "script"])
     }
 
-    fn __bool__(&self) -> bool {
-        self.0.is_valid()
+    const fn __bool__(&self) -> bool {
+        self.1.is_some()
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -18,6 +18,37 @@ const COMPILE_BYTES: u64 = 1 << 30;
 
 /// Inspects a script.
 pub(super) fn inspect(pool: &Pool, script: &Script) -> Result<Inspection, ExecutorError> {
+    let keep = |code: &str| pool.codes.keep(script, code);
+    let diagnostic = match compile(pool, script, keep)? {
+        Some(answer) => found(script, &answer),
+        None => Some(crashed(script)),
+    };
+    let mut inspection = Inspection::default();
+    inspection.diagnostics.extend(diagnostic);
+    Ok(inspection)
+}
+
+/// Returns what speaks against compiling a source in a process that matters; that it is no Python is nothing of that
+/// kind. Keeps nothing of it.
+pub(super) fn probe(pool: &Pool, script: &Script) -> Result<Option<Diagnostic>, ExecutorError> {
+    Ok(match compile(pool, script, |_| ())? {
+        Some(answer) if answer["problem"].is_null() => None,
+        Some(answer) => found(script, &answer),
+        None => Some(crashed(script)),
+    })
+}
+
+fn crashed(script: &Script) -> Diagnostic {
+    let message = "can't be compiled: the compiler crashed or takes too long";
+    Diagnostic::error(script.name(), message)
+}
+
+/// Lets a child compile a script; `None` when it does not survive that. `keep` gets the code.
+fn compile(
+    pool: &Pool,
+    script: &Script,
+    keep: impl Fn(&str),
+) -> Result<Option<Value>, ExecutorError> {
     let child = pool.zygotes.fork()?;
     let order = json!({
         "do": "inspect",
@@ -26,27 +57,17 @@ pub(super) fn inspect(pool: &Pool, script: &Script) -> Result<Inspection, Execut
         "code": null,
         "limits": { "cpu_seconds": COMPILE_MAX.as_secs_f64(), "memory_bytes": COMPILE_BYTES },
     });
-    let mut inspection = Inspection::default();
     let control = &child.wires.control;
     let mut inbox = Inbox::default();
-    let answer = wire::send(control, &order).ok().and_then(|()| {
+    Ok(wire::send(control, &order).ok().and_then(|()| {
         loop {
             let message = inbox.wait(control, COMPILE_MAX).ok()?;
             match message["tell"].as_str() {
-                Some("code") => pool.codes.keep(script, message["code"].as_str()?),
+                Some("code") => keep(message["code"].as_str()?),
                 _ => return Some(message),
             }
         }
-    });
-    let diagnostic = match answer {
-        Some(answer) => found(script, &answer),
-        None => Some(Diagnostic::error(
-            script.name(),
-            "can't be compiled: the compiler crashed or takes too long",
-        )),
-    };
-    inspection.diagnostics.extend(diagnostic);
-    Ok(inspection)
+    }))
 }
 
 fn found(script: &Script, answer: &Value) -> Option<Diagnostic> {

@@ -29,6 +29,7 @@ use automation_core::executor::{
     CancelToken, Ending, Executor, ExecutorCapabilities, ExecutorError, ExecutorHealth, Inspection,
     Invocation, Outcome,
 };
+use automation_core::script::Diagnostic;
 
 pub use self::builder::ProcessExecutorBuilder;
 use self::builder::Settings;
@@ -142,6 +143,10 @@ impl Executor for ProcessExecutor {
             Some(inspector) => inspector.inspect(script),
             None => inspect::inspect(&self.pool, script),
         }
+    }
+
+    fn probe(&self, script: &Script) -> Result<Option<Diagnostic>, ExecutorError> {
+        inspect::probe(&self.pool, script)
     }
 
     async fn health(&self) -> ExecutorHealth {

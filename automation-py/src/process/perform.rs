@@ -47,6 +47,7 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     job.invocation.host.started();
     let code = pool.codes.get(&job.invocation.script);
     let order = order(&job.invocation, code.as_deref(), dry_run);
+    let zygote = Arc::clone(&child.zygote);
     let mut watch = Watch::new(pool, job, child, started);
     match wire::send(watch.answers.control(), &order) {
         // When it is gone, the warden says how.
@@ -58,6 +59,9 @@ pub(super) fn perform(pool: &Pool, job: &Arc<Job>) -> Answer {
     }
     pool.zygotes.prepare();
     let end = watch.until_end();
+    if end == End::WithZygote {
+        zygote.note_end();
+    }
     watch.outcome(end)
 }
 

@@ -145,6 +145,11 @@ impl Zygote {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Takes note that it is gone: others may learn of it later, and must not ask it for more.
+    pub(super) fn note_end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
     /// Asks for a child.
     pub(super) fn order(&self) -> Result<Wires, Refusal> {
         let no_descriptor = |error| Refusal::Failed(no_descriptor(error));

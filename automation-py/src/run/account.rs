@@ -191,6 +191,11 @@ impl Account {
         self.children.try_update(set, fetch, more).is_ok()
     }
 
+    /// Returns whether it has started a program.
+    pub(crate) fn has_started_children(&self) -> bool {
+        self.children.load(Ordering::Relaxed) > 0
+    }
+
     /// Adds the processor time of a program that the run started, when it has ended.
     pub(crate) fn child_ended(&self, cpu: Duration) {
         self.add(cpu);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,6 +23,8 @@ static NAMES: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Folder {
     path: OnceLock<Option<PathBuf>>,
     is_used: AtomicBool,
+    /// The run's modules that it has given back, whose names in `sys.modules` still stand for them.
+    left: Mutex<Vec<Py<PyDict>>>,
 }
 
 impl Folder {
@@ -50,16 +53,32 @@ pub(crate) fn imports_from_folder(
     function.call1((code, folder.to_string_lossy()))?.extract()
 }
 
-/// Gives the run's modules back, each emptied by `empty` unless it may still be used.
-pub(crate) fn leave_folder(py: Python<'_>, run: &Run, empty: impl Fn(&Bound<'_, PyDict>)) {
-    let modules = run.objects.lock().folder_modules.take();
-    let Some(modules) = modules else { return };
-    let modules = modules.into_bound(py);
-    let hide = Glue::get(py).function(py, "hide_modules");
-    let hidden = hide.and_then(|hide| hide.call1((modules.keys(),)));
-    if let Err(error) = hidden {
-        tracing::error!(%error, "modules of a run stay in sys.modules");
+/// Takes the run's modules away from it, for [`leave_folder`].
+fn give_back<'py>(py: Python<'py>, run: &Run) -> Option<Bound<'py, PyDict>> {
+    let modules = run.objects.lock().folder_modules.take()?;
+    let given_back = modules.clone_ref(py);
+    run.folder.left.lock().push(modules);
+    Some(given_back.into_bound(py))
+}
+
+/// Makes their names in `sys.modules` mean what they meant before. Called when nothing interrupts the run any more:
+/// what is shared must not be left half changed.
+pub(crate) fn leave_folder(py: Python<'_>, run: &Run) {
+    give_back(py, run);
+    let left = std::mem::take(&mut *run.folder.left.lock());
+    for modules in left {
+        let hide = Glue::get(py).function(py, "hide_modules");
+        if let Err(error) = hide.and_then(|hide| hide.call1((modules,))) {
+            tracing::error!(%error, "modules of a run stay in sys.modules");
+        }
     }
+}
+
+/// Gives the run's modules back, each emptied by `empty` unless it may still be used.
+pub(crate) fn empty_folder(py: Python<'_>, run: &Run, empty: impl Fn(&Bound<'_, PyDict>)) {
+    let Some(modules) = give_back(py, run) else {
+        return;
+    };
     if run.threads().is_empty() {
         for module in modules.values() {
             if let Ok(namespace) = module.getattr(intern!(py, "__dict__"))
@@ -69,6 +88,8 @@ pub(crate) fn leave_folder(py: Python<'_>, run: &Run, empty: impl Fn(&Bound<'_, 
             }
         }
     }
+    // What finalisers have imported.
+    give_back(py, run);
 }
 
 /// Puts our function in the place of `builtins.__import__`.

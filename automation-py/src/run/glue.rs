@@ -13,12 +13,13 @@ use super::{environ, folder, guard, hooks, main_module, purity, streams, sys_vie
 const FILE: &str = "<automation>";
 
 /// The parts of the glue, executed one after another in one namespace.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("../../python/automation/_report.py"),
     include_str!("../glue.py"),
     include_str!("../glue/folder.py"),
     include_str!("../glue/settings.py"),
     include_str!("../glue/views.py"),
+    include_str!("../glue/pools.py"),
     include_str!("../glue/soundness.py"),
 ];
 
@@ -104,7 +105,7 @@ pub(crate) fn install(py: Python<'_>, hosted: bool) -> PyResult<()> {
     }
     install_guard(py)?;
     folder::install(py, &glue)?;
-    purity::install(py, &glue)?;
+    purity::install(py, &glue, hosted)?;
     glue.function(py, "install_late_parts")?.call0()?;
     if !hosted
         || !py

@@ -26,24 +26,25 @@ mod sys_view;
 mod threads;
 mod tracing;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use automation_core::Reason;
 use automation_core::executor::{Ending, ExecutorError, Failure, Invocation, Outcome, RunEvent};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use self::account::{Account, CpuLook, MemoryMode};
-pub(crate) use self::children::{end_children, kill_trees};
+use self::children::Child;
+pub(crate) use self::children::{Stopped, collect_children, end_children};
 pub(crate) use self::context::{Context, module_attribute};
 use self::exempt::free_of_charge;
 pub(crate) use self::exempt::install as exempt_imports;
 use self::folder::Folder;
-pub(crate) use self::folder::{folder, imports_from_folder, leave_folder};
+pub(crate) use self::folder::{empty_folder, folder, imports_from_folder, leave_folder};
 pub(crate) use self::glue::{Glue, install, is_package_foreign, library};
 use self::guard::{Guard, write_own};
 pub(crate) use self::guard::{Place, hears_effects};
@@ -57,7 +58,7 @@ pub(crate) use self::purity::{end_state, leave_process, settle};
 pub(crate) use self::sink::LateBytes;
 use self::sink::Sink;
 use self::streams::Stream;
-use self::threads::Threads;
+use self::threads::ThreadList;
 pub(crate) use self::tracing::{interruption_made, stop_tracing};
 use crate::ffi::{self, ThreadIdent, blocking};
 
@@ -84,8 +85,9 @@ pub(crate) struct Run {
     pub(crate) folder: Folder,
     pub(crate) purity: Purity,
     pub(crate) objects: Mutex<Objects>,
-    threads: Mutex<Threads>,
-    thread_ended: Condvar,
+    threads: ThreadList,
+    /// What its threads that have ended had started.
+    left_children: Mutex<Vec<Child>>,
     /// The thread that executes it, once it started.
     worker: OnceLock<ThreadIdent>,
     pub(crate) guard: Guard,
@@ -118,8 +120,8 @@ impl Run {
             folder: Folder::default(),
             purity: Purity::default(),
             objects: Mutex::default(),
-            threads: Mutex::default(),
-            thread_ended: Condvar::new(),
+            threads: ThreadList::default(),
+            left_children: Mutex::default(),
             worker: OnceLock::new(),
             guard: Guard::default(),
             reply: Mutex::new(Some(Reply(sender))),
@@ -355,11 +357,23 @@ fn written(json: serde_json::Result<String>) -> String {
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Run>>> = const { RefCell::new(None) };
+    /// Whether this thread is a library's, which belongs to the run that started it only as long as that goes on.
+    static IS_LIBRARYS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls `f` with the run of this thread, if it has one.
+/// Calls `f` with the run of this thread, if it has one. A thread that ends has none any more.
 pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Arc<Run>>) -> R) -> R {
-    CURRENT.with(|current| f(current.borrow().as_ref()))
+    let mut f = Some(f);
+    let mut call = |run: Option<&Arc<Run>>| f.take().expect("called once")(run);
+    let called = CURRENT.try_with(|current| {
+        let current = current.borrow();
+        call(
+            current
+                .as_ref()
+                .filter(|run| !IS_LIBRARYS.get() || !run.has_ended()),
+        )
+    });
+    called.unwrap_or_else(|_| call(None))
 }
 
 /// Returns the run of this thread, if it has one.
@@ -421,4 +435,32 @@ pub(crate) fn emit(py: Python<'_>, run: &Arc<Run>, events: Vec<RunEvent>) {
             run.invocation.host.emit(event);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Late;
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            // A panic would end the process here.
+            assert!(with_current(|run| run.is_none()));
+        }
+    }
+
+    thread_local! {
+        static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+    }
+
+    #[test]
+    fn a_thread_that_ends_has_no_run() {
+        let thread = std::thread::spawn(|| {
+            // What was made first goes last.
+            LATE.set(Some(Late));
+            CURRENT.set(None);
+        });
+        thread.join().expect("the thread ends by itself");
+    }
 }

@@ -1,7 +1,8 @@
 //! Which stream `sys.stdout` and its like are on a thread: the run's, what its script has put in its place, or the
 //! host's own.
 
-use std::sync::OnceLock;
+use std::os::fd::RawFd;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -53,20 +54,24 @@ pub(super) fn visible_stream(py: Python<'_>, stream: Stream) -> PyResult<Bound<'
 /// Returns a run's own stream, whatever the script has put in its place.
 pub(super) fn run_stream<'py>(
     py: Python<'py>,
-    run: &Run,
+    run: &Arc<Run>,
     stream: Stream,
 ) -> PyResult<Bound<'py, PyAny>> {
     if stream != Stream::Stdin {
         return Ok(Output::shared(py, stream)?.clone().into_any());
     }
-    let empty = py
-        .import(intern!(py, "io"))?
-        .call_method0(intern!(py, "BytesIO"))?;
-    let stdin = py
-        .import(intern!(py, "io"))?
-        .call_method1(intern!(py, "TextIOWrapper"), (empty, intern!(py, "utf-8")))?;
+    let stdin = empty_input(py, run.descriptor(stream)?)?;
     run.set_slot(Slot::Stdin, stdin.clone().unbind());
     Ok(stdin)
+}
+
+/// Makes a stream that has a number, for children and `select`, and does not close it.
+fn empty_input(py: Python<'_>, number: RawFd) -> PyResult<Bound<'_, PyAny>> {
+    let io = py.import(intern!(py, "io"))?;
+    let raw = io.call_method1(intern!(py, "FileIO"), (number, "rb", false))?;
+    raw.setattr(intern!(py, "name"), "<stdin>")?;
+    let bytes = io.call_method1(intern!(py, "BufferedReader"), (raw,))?;
+    io.call_method1(intern!(py, "TextIOWrapper"), (bytes, intern!(py, "utf-8")))
 }
 
 /// What is in `sys.__dict__`, where `print`, `input` and C code look: it stands for what `sys.stdout` is on the

@@ -1,15 +1,17 @@
 //! Threads that scripts start belong to the run that started them.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{
-    Bound as BoundToRun, Glue, Run, current, end_children, is_forked, stop_tracing, with_current,
+    Bound as BoundToRun, Glue, IS_LIBRARYS, Run, current, end_children, is_forked, stop_tracing,
+    with_current,
 };
 use crate::ffi::stack::DeepStack;
 use crate::ffi::{self, Thread, ThreadIdent, blocking};
@@ -37,6 +39,34 @@ pub(super) struct Threads {
     /// Those that were asked for and have not begun.
     starting: usize,
     last_start: Option<Instant>,
+}
+
+/// The threads of a run, where they are changed and waited for.
+#[derive(Debug, Default)]
+pub(super) struct ThreadList {
+    threads: Mutex<Threads>,
+    ended: Condvar,
+    /// The same in a copy of the process that the run forked: the other may have been held when it was made, by a
+    /// thread that is not there, and its threads are not there either.
+    of_copy: OnceLock<Box<Self>>,
+}
+
+impl ThreadList {
+    /// Returns the one of this process.
+    fn here(&self) -> &Self {
+        if is_forked() {
+            return self.of_copy.get_or_init(Box::default);
+        }
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Threads> {
+        self.here().threads.lock()
+    }
+
+    fn ended(&self) -> &Condvar {
+        &self.here().ended
+    }
 }
 
 impl Run {
@@ -71,7 +101,7 @@ impl Run {
         py.detach(|| {
             let mut threads = self.threads.lock();
             while !threads.living.is_empty() {
-                self.thread_ended.wait(&mut threads);
+                self.threads.ended().wait(&mut threads);
             }
         });
     }
@@ -119,6 +149,7 @@ impl ThreadStart {
         }
         let carried = Carried {
             run: Arc::clone(&run),
+            is_librarys: is_librarys(&function),
             function: function.unbind(),
         };
         let mut carried_arguments = vec![Py::new(py, carried)?.into_bound(py).into_any()];
@@ -136,6 +167,15 @@ impl ThreadStart {
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.original.bind(py).getattr(name)
     }
+}
+
+/// Returns whether a thread executes a library's code, which keeps it when the run is over.
+fn is_librarys(function: &Bound<'_, PyAny>) -> bool {
+    let py = function.py();
+    let answer = Glue::get(py)
+        .function(py, "is_library_thread")
+        .and_then(|is_library_thread| is_library_thread.call1((function,))?.is_truthy());
+    answer.unwrap_or(false)
 }
 
 /// Raises the interruption in the calling thread.
@@ -161,7 +201,7 @@ pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
     py.detach(|| {
         let mut threads = run.threads.lock();
         if threads.living.len() >= count {
-            run.thread_ended.wait_for(&mut threads, WAIT);
+            run.threads.ended().wait_for(&mut threads, WAIT);
         }
     });
 }
@@ -170,6 +210,8 @@ pub(super) fn wait_for_threads(py: Python<'_>, count: usize) {
 #[pyclass(frozen, module = "automation._automation")]
 struct Carried {
     run: Arc<Run>,
+    /// Whether a library has started it for itself.
+    is_librarys: bool,
     function: Py<PyAny>,
 }
 
@@ -182,7 +224,10 @@ impl Carried {
         arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) {
-        let _active = self.run.purity.active();
+        IS_LIBRARYS.set(self.is_librarys);
+        let process = std::process::id();
+        // A library's thread may be there for ever, and is no part of what the script does.
+        let _active = (!self.is_librarys).then(|| self.run.purity.active());
         let _bound = BoundToRun::to(Arc::clone(&self.run));
         let _counted = self.run.account().thread_started();
         let _registered = Registered::new(py, &self.run);
@@ -199,7 +244,7 @@ impl Carried {
         {
             error.write_unraisable(py, Some(function));
         }
-        if is_forked() {
+        if is_forked() && std::process::id() != process {
             // A copy of the process that has come out of its function has nothing to come back to.
             ffi::exit_child(0);
         }
@@ -229,9 +274,11 @@ impl<'py> Registered<'py> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let this = Thread::this();
+        // The kernel counts them to another thread from then on.
+        self.run.keep_children(this);
         let end = |threads: &mut Threads| threads.living.retain(|thread| *thread != this);
         end(&mut self.run.threads.lock());
-        self.run.thread_ended.notify_all();
+        self.run.threads.ended().notify_all();
         stop_tracing(self.py);
         self.run.meet_interruption(self.py);
         // A run that goes on may have begun to trace again.

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{current, folder};
-use crate::ffi::tracing;
+use crate::ffi::{blocking, tracing};
 use crate::module::RunInterrupted;
 
 /// Time that a script has to clean up: until then an interruption is raised once.
@@ -25,6 +25,7 @@ thread_local! {
 /// Takes note that an interruption was made in this thread: if its run should have ended some time ago, and still
 /// catches them, each line raises one from now on.
 pub(crate) fn interruption_made(py: Python<'_>) {
+    blocking::spare();
     let Some(run) = current().filter(|run| {
         run.traces && !run.has_ended() && run.cut_for().is_some_and(|since| since >= AFTER)
     }) else {

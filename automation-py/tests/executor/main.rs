@@ -33,6 +33,8 @@ mod scheduling;
 mod shared_interpreter;
 mod signature;
 mod streams;
+mod streams_by_number;
 mod threads;
+mod waiting;
 
 use self::tested::{Tested, executor};

@@ -36,10 +36,11 @@ async fn what_cleans_up_has_its_time() {
         "threading.Event().wait()",
         "subprocess.run(['sleep', '8'])",
         "select.select([pair[0]], [], [])",
+        "sum(map(lambda _: 0, iter(int, 1)))",
     ] {
         let source = format!(
             "import time, socket, queue, threading, subprocess, select, tempfile\npair = socket.socketpair()\n\
-             try: {wait}\nfinally:\n    time.sleep(0.005)\n    for i in range(20_000): pass\n\
+             try: {wait}\nfinally:\n    time.sleep(0.02)\n    for i in range(20_000): pass\n\
              \x20   with tempfile.TemporaryFile() as f: f.write(b'x' * 100_000)\n    print('cleaned up')\n"
         );
         let text = cut(&executor, &source).await;
@@ -49,6 +50,20 @@ async fn what_cleans_up_has_its_time() {
             "{wait}: {text}"
         );
     }
+}
+
+/// The kernel counts the children of a thread that has ended to another one.
+#[tokio::test]
+async fn a_program_that_an_ended_thread_started_ends_too() {
+    let _alone = ALONE.lock().await;
+    let source = "import subprocess, threading\nprograms = []\n\
+        start = lambda: programs.append(subprocess.Popen(['sleep', '7.531']))\n\
+        thread = threading.Thread(target=start)\nthread.start()\nthread.join()\n\
+        print(programs[0].pid, flush=True)\nprograms[0].wait()\n";
+    let text = cut(&executor(), source).await;
+    let process = text.lines().next().unwrap();
+    let process = format!("/proc/{process}");
+    assert!(!std::path::Path::new(&process).exists(), "{text}");
 }
 
 #[tokio::test]
@@ -111,8 +126,10 @@ async fn without_tracing_a_loop_that_catches_everything_is_abandoned() {
         .grace(Duration::from_millis(200))
         .build()
         .unwrap();
-    let source = "import time\nend = time.monotonic() + 1\nwhile True:\n    try:\n        x = 1\n        \
-        while time.monotonic() < end: x = 2\n        break\n    except BaseException: pass\n";
+    // In a function: from Python 3.12 on the compiler leaves the jump back of a loop with a condition out of the `try`
+    // around it, and the interruption strikes there.
+    let source = "import time\nend = time.monotonic() + 1\ndef wait():\n    while time.monotonic() < end: pass\n\
+        while True:\n    try:\n        wait()\n        break\n    except BaseException: pass\n";
     let outcome = Case::new(source).within(TIMEOUT).run(&executor).await;
     assert!(outcome.still_running);
 }

@@ -286,6 +286,22 @@ async fn health_shows_the_zygote_once_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_probe_objects_to_what_would_crash_the_compiler_and_to_nothing_else() {
+    let executor = executor();
+    let probe = |source: &str| {
+        let script = Script::parse("probed.py", source.as_bytes()).unwrap();
+        executor.probe(&script).unwrap().map(|found| found.message)
+    };
+    assert_eq!(probe("open('/absent')\n"), None);
+    assert_eq!(probe("def f():\n  a\n b\n"), None, "no Python is no danger");
+    let deep = probe(&format!("x = {}1", "-".repeat(100_000)));
+    assert!(deep.is_some_and(|deep| deep.contains("can't be compiled") || deep.contains("nested")));
+    let started = Instant::now();
+    assert_eq!(probe("x = 1\n"), None, "it goes on");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
 async fn an_inspection_without_an_inspector_looks_at_the_syntax() {
     let executor = executor();
     let inspect = |source: &str| {

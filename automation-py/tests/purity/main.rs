@@ -18,6 +18,7 @@ mod support;
 mod tested;
 
 mod changes;
+mod pools;
 mod views;
 
 use std::sync::Arc;

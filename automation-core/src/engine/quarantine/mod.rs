@@ -7,6 +7,7 @@ mod records;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -80,6 +81,8 @@ pub(super) struct Quarantine {
     crashed: Vec<ExecutionId>,
     /// Those of them whose versions are not known yet.
     unresolved: Mutex<Vec<ExecutionId>>,
+    /// Whether the executors still report them.
+    are_reported: AtomicBool,
     /// Held while entries and records are brought together, so that a release is not undone by an older reading.
     turn: Turn<()>,
 }
@@ -92,6 +95,7 @@ impl Quarantine {
             .collect();
         Self {
             unresolved: Mutex::new(crashed.clone()),
+            are_reported: AtomicBool::new(!crashed.is_empty()),
             crashed,
             ..Self::default()
         }
@@ -106,6 +110,12 @@ impl Quarantine {
     /// Returns what is known of a run that an earlier process left open.
     pub(super) fn concern_of_run(&self, id: ExecutionId) -> Option<Concern> {
         self.crashed.contains(&id).then_some(Concern::Crashed)
+    }
+
+    /// Returns the runs that the executors need not report any more, once: what they showed is recorded.
+    fn settled_crashes(&self) -> Option<&[ExecutionId]> {
+        let is_settled = self.unresolved.lock().is_empty() && self.unrecorded().is_empty();
+        (is_settled && self.are_reported.swap(false, Ordering::AcqRel)).then_some(&*self.crashed)
     }
 
     /// Returns whether the records were read.
@@ -132,6 +142,14 @@ impl Quarantine {
             Arc::new(entries)
         });
         !is_known(&before)
+    }
+
+    fn findings(&self) -> Vec<(Arc<str>, Finding)> {
+        let entries = self.entries.load();
+        let findings = entries.iter();
+        findings
+            .map(|(version, entry)| (Arc::clone(version), entry.finding.clone()))
+            .collect()
     }
 
     fn unrecorded(&self) -> Vec<(Arc<str>, Finding)> {
@@ -173,10 +191,14 @@ impl Quarantine {
         });
     }
 
-    fn remove(&self, version: &str) {
+    /// Lets a version in again, unless another finding took the place of this one meanwhile.
+    fn remove(&self, version: &str, finding: &Finding) {
         self.entries.rcu(|entries| {
             let mut entries = Entries::clone(entries);
-            entries.remove(version);
+            let known = entries.get(version).map(|known| &known.finding);
+            if known == Some(finding) {
+                entries.remove(version);
+            }
             entries
         });
     }
@@ -259,8 +281,11 @@ mod tests {
                 }
             }
             Step::Remove(v) => {
-                quarantine.remove(&v.to_string());
-                model.remove(&v);
+                // A release that is answered late may be about a finding that has been outweighed.
+                quarantine.remove(&v.to_string(), &finding(Concern::Abandoned, 7));
+                if let Some((found, _)) = model.remove(&v) {
+                    quarantine.remove(&v.to_string(), &found);
+                }
             }
         }
     }

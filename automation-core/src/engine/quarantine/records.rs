@@ -101,6 +101,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets the executors forget the crashes that are recorded by now.
+    pub(in crate::engine) fn forget_crashes(&self) {
+        if let Some(runs) = self.quarantine.settled_crashes() {
+            for executor in self.parts.executors() {
+                executor.forget_crashes(runs);
+            }
+        }
+    }
+
     /// Records a finding, unless another instance has recorded one that weighs as much.
     async fn record_finding(&self, version: &str, finding: &Finding) -> Result<(), StorageError> {
         let present = self.quarantine_record(version).await?;
@@ -118,11 +127,12 @@ impl Engine {
             revision: 0,
         };
         match self.write(Write::Put { record, expected }).await {
-            // Another instance was faster: what it did is read with the leases.
-            Ok(()) | Err(WriteError::Mismatch { .. } | WriteError::Missing { .. }) => {
+            Ok(()) => {
                 self.quarantine.recorded(version, finding);
                 Ok(())
             }
+            // Another instance was faster: which finding weighs more is looked at again with the leases.
+            Err(WriteError::Mismatch { .. } | WriteError::Missing { .. }) => Ok(()),
             Err(error) => Err(in_storage(error)),
         }
     }
@@ -159,11 +169,13 @@ impl Engine {
 
     /// Returns what is known to be kept out, by script and version.
     pub(in crate::engine) fn known_quarantined(&self) -> Vec<Quarantined> {
-        let entries = self.quarantine.entries.load();
-        let mut all: Vec<_> = entries
-            .iter()
-            .map(|(version, entry)| self.shown(version, &entry.finding))
-            .collect();
+        self.all_shown(&self.quarantine.findings())
+    }
+
+    fn all_shown(&self, findings: &[(Arc<str>, Finding)]) -> Vec<Quarantined> {
+        let findings = findings.iter();
+        let shown = findings.map(|(version, finding)| self.shown(version, finding));
+        let mut all: Vec<_> = shown.collect();
         all.sort_by(|a, b| (&a.script_name, a.at).cmp(&(&b.script_name, b.at)));
         all
     }
@@ -202,17 +214,14 @@ impl Engine {
         }
         self.quarantine_loaded().await?;
         let _turn = self.quarantine.turn.lock().await;
-        let released: Vec<_> = self
-            .known_quarantined()
-            .into_iter()
-            .filter(|one| one.script_name == script || one.script_version == script)
-            .collect();
+        let mut released = self.quarantine.findings();
+        released.retain(|(version, finding)| finding.script_name == script || **version == *script);
         if released.is_empty() {
             return Err(self.not_quarantined(script));
         }
-        for one in &released {
-            self.delete_record(&one.script_version).await?;
-            self.quarantine.remove(&one.script_version);
+        for (version, finding) in &released {
+            self.delete_record(version).await?;
+            self.quarantine.remove(version, finding);
         }
         tracing::warn!(
             script,
@@ -220,7 +229,7 @@ impl Engine {
             versions = released.len(),
             "script versions are released from quarantine"
         );
-        Ok(released)
+        Ok(self.all_shown(&released))
     }
 
     /// A release stands when its record is gone, whoever deleted it.

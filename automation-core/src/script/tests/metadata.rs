@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::{Entry, Isolation, Metadata, Risk, Script};
 use super::{errors, parse, warnings};
 use crate::execution::Effect;
+use crate::executor::RunLimits;
 use crate::limits;
 
 /// Checks that a block has exactly one fault, which reads so.
@@ -45,10 +46,10 @@ type = "string""#,
             category: Some("Device Slow".into()),
             order: -5,
             description: "Disk cleanup".into(),
-            timeout: Duration::from_millis(1500),
+            timeout: Some(Duration::from_millis(1500)),
             cpu: Some(Duration::from_millis(2500)),
-            memory_mb: 64,
-            stream_bytes: 16 * 1024,
+            memory_mb: Some(64),
+            stream_bytes: Some(16 * 1024),
             children_max: Some(0),
             deny: vec![Effect::Network, Effect::Write],
             isolation: Isolation::Process,
@@ -83,11 +84,8 @@ fn a_script_that_says_nothing_is_run_by_name_only_and_takes_nothing() {
             ..Metadata::default()
         };
         assert_eq!(*script.metadata(), said);
-        assert_eq!(said.timeout, limits::SCRIPT_TIMEOUT);
-        assert_eq!(
-            (said.order, said.memory_mb),
-            (100, limits::SCRIPT_MEMORY_MB)
-        );
+        assert_eq!(said.order, 100);
+        assert_eq!(RunLimits::of(&said), RunLimits::default());
         assert_eq!(script.parameters().schema()["additionalProperties"], false);
         assert!(script.parameters().types().is_empty());
     }

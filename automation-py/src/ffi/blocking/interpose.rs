@@ -6,11 +6,13 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{dl_phdr_info, size_t};
 use parking_lot::Mutex;
 
+use super::sealed::ReadOnly;
 use super::{errors, signals, waits};
 
 type Address = usize;
@@ -77,7 +79,7 @@ struct Table {
     /// Places in Python's object and in ours.
     python: usize,
     ours: usize,
-    /// How many objects the loader had loaded in all when they were looked at last.
+    /// How many objects the loader had loaded in all when every one of them was looked at.
     seen: u64,
 }
 
@@ -93,6 +95,9 @@ pub(super) fn install() -> Result<(), &'static str> {
     let ours = install as *const () as usize;
     if object_of(python) == object_of(ours) {
         return Err("Python is linked into the program");
+    }
+    if ReadOnly::of_this_process().is_none() {
+        return Err("/proc/self/maps can't be read");
     }
     let fresh = table.insert(Table::new(python, ours));
     fresh.look();
@@ -149,17 +154,27 @@ impl Table {
         if counted == self.seen {
             return;
         }
-        self.seen = counted;
         let chosen = self.chosen();
+        let (mut pages, mut all_done) = (None, true);
         each_object(|info| {
+            // Read under the loader's lock: what is in its list now was mapped before.
+            let pages = pages.get_or_insert_with(ReadOnly::of_this_process);
             // SAFETY: the loader's own description, valid during the callback.
             if let Some(object) = unsafe { Object::of(info) }
                 && let Some((_, of)) = chosen.iter().find(|(base, _)| *base == object.base)
             {
-                self.redirect(&object, of);
+                // Before, the loader still fills its tables in, and would fault on a page that we make read-only.
+                let is_done = object.is_relocated(pages.as_ref());
+                all_done &= is_done;
+                if is_done {
+                    self.redirect(&object, of);
+                }
             }
             true
         });
+        if all_done {
+            self.seen = counted;
+        }
     }
 
     /// Returns where the objects begin whose calls are redirected, each with what it is: Python, what uses Python
@@ -424,14 +439,29 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Returns whether the loader has made a place read-only after it had filled it in.
+    /// Returns whether the loader has filled the object's tables in: it makes them read-only at last. An object without
+    /// such pages counts as done, since nothing of it is ever made read-only.
+    fn is_relocated(&self, pages: Option<&ReadOnly>) -> bool {
+        self.sealed_ranges()
+            .all(|range| pages.is_some_and(|pages| pages.contain(&range)))
+    }
+
+    /// Returns whether a place is on a page that the loader has made read-only after it had filled it in.
     fn is_sealed(&self, address: usize) -> bool {
-        self.segments.iter().any(|segment| {
+        self.sealed_ranges().any(|range| range.contains(&address))
+    }
+
+    fn sealed_ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let sealed = self
+            .segments
+            .iter()
+            .filter(|segment| segment.p_type == libc::PT_GNU_RELRO);
+        let ranges = sealed.map(|segment| {
             let start = self.base + segment.p_vaddr as usize;
             // The last page stays writable unless the range fills it.
-            let end = page_of(start + segment.p_memsz as usize);
-            segment.p_type == libc::PT_GNU_RELRO && (page_of(start)..end).contains(&address)
-        })
+            page_of(start)..page_of(start + segment.p_memsz as usize)
+        });
+        ranges.filter(|range| !range.is_empty())
     }
 }
 
@@ -466,4 +496,75 @@ fn protect(address: usize, protection: c_int) -> bool {
     let start = page_of(address) as *mut c_void;
     // SAFETY: the page holds a loaded object's table; it stays readable throughout.
     unsafe { libc::mprotect(start, page_bytes(), protection) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::fmt::Write;
+    use std::path::Path;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::Table;
+
+    const OPENINGS: usize = 6000;
+
+    /// Makes an object that uses Python and whose table of addresses takes the loader long to fill in.
+    fn slow_object(folder: &Path) -> CString {
+        let (mut needed, mut user) = (String::new(), String::new());
+        for number in 0..400 {
+            let _ = writeln!(needed, "void needed_{number}(void) {{}}");
+            let _ = writeln!(user, "void needed_{number}(void);");
+        }
+        user += "long read(); long write(); int poll(); int select(); void PyErr_Clear(void);\n\
+            void uses(void) { read(); write(); poll(); select(); PyErr_Clear();\n";
+        for number in 0..400 {
+            let _ = writeln!(user, "needed_{number}();");
+        }
+        user += "}\n";
+        let build = |name: &str, source: &str, others: &[&Path]| {
+            let (text, object) = (
+                folder.join(name).with_extension("c"),
+                folder.join(name).with_extension("so"),
+            );
+            std::fs::write(&text, source).unwrap();
+            let mut compiler = Command::new("cc");
+            compiler.args(["-w", "-shared", "-fPIC", "-fno-plt", "-fno-builtin"]);
+            compiler.args(["-Wl,-z,relro,-z,now", "-o"]);
+            let status = compiler.arg(&object).arg(&text).args(others).status();
+            assert!(status.unwrap().success());
+            object
+        };
+        let needed = build("needed", &needed, &[]);
+        let user = build("user", &user, &[&needed]);
+        CString::new(user.to_str().unwrap()).unwrap()
+    }
+
+    /// An object is in the loader's list before its tables are filled in: a page of them that was made read-only
+    /// meanwhile would end the process.
+    #[test]
+    fn looking_does_not_disturb_the_loader() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = slow_object(folder.path());
+        let python = pyo3::ffi::Py_GetVersion as *const () as usize;
+        let mut table = Table::new(python, super::install as *const () as usize);
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    table.look();
+                }
+            });
+            for _ in 0..OPENINGS {
+                // SAFETY: loads an object whose tables alone are used, and unloads it.
+                unsafe {
+                    let object = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+                    assert!(!object.is_null());
+                    libc::dlclose(object);
+                }
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+    }
 }

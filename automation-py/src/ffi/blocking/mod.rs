@@ -24,6 +24,12 @@ mod locks;
     target_env = "gnu",
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
+mod sealed;
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod signals;
 #[cfg(all(
     target_os = "linux",
@@ -46,9 +52,10 @@ mod present {
 
     pub(crate) use super::interpose::refresh;
     pub(crate) use super::signals::{
-        interrupt, reap_children, signal_process, thread_number, ticks_since_boot, unblock,
+        interrupt, reap_child, reap_children, signal_process, thread_number, ticks_since_boot,
+        unblock,
     };
-    pub(crate) use super::waits::{bind, unbind};
+    pub(crate) use super::waits::{bind, note_copy, spare, unbind};
 
     /// Makes waits interruptible: they raise `interruption`, in place of one that waits in the thread and that `meet`
     /// meets. Answers with why that is not possible here, if so.

@@ -94,11 +94,23 @@ pub(crate) fn signal_process(process: i32, signal: c_int) {
     unsafe { libc::kill(process, signal) };
 }
 
-/// Reaps the children of the calling thread that have ended.
-pub(crate) fn reap_children() {
+/// Reaps the children of the calling thread that have ended. Returns whether it has others.
+pub(crate) fn reap_children() -> bool {
     let options = libc::WNOHANG | libc::__WNOTHREAD;
+    loop {
+        // SAFETY: null asks for no status.
+        match unsafe { libc::waitpid(-1, ptr::null_mut(), options) } {
+            0 => return true,
+            -1 => return false,
+            _ => {}
+        }
+    }
+}
+
+/// Reaps a child of this process, whichever of its threads the kernel counts it to, if it has ended.
+pub(crate) fn reap_child(process: i32) {
     // SAFETY: null asks for no status.
-    while unsafe { libc::waitpid(-1, ptr::null_mut(), options) } > 0 {}
+    unsafe { libc::waitpid(process, ptr::null_mut(), libc::WNOHANG) };
 }
 
 /// Returns the calling thread's number in the kernel.

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use libc::{
@@ -21,8 +21,8 @@ use libc::{
 
 use super::CUT;
 
-/// After a wait was ended the next ones of that thread are spared for so long: what cleans up takes its locks and
-/// writes its last bytes, and what catches everything does not spin.
+/// After an interruption or an ended wait the next ones of that thread are spared for so long: what cleans up takes its
+/// locks and writes its last bytes, and what catches everything does not spin.
 const SPARED_NS: i64 = 40_000_000;
 /// Time for which waits within an import are let be.
 const IMPORT_SPARED_NS: i64 = 300_000_000;
@@ -66,12 +66,27 @@ pub(crate) fn on_child_reaped(told: ChildReaped) {
 pub(crate) fn bind(word: &AtomicU8) {
     SPARED_UNTIL.set(0);
     IMPORT_SPARED.set(0);
+    CALL_ENDED.set(false);
+    LOCK_WAIT.set(LockWait::Uninterruptible);
     WORD.set(word);
 }
 
 /// Lets this thread's waits be again.
 pub(crate) fn unbind() {
     WORD.set(ptr::null());
+}
+
+/// Whether this process is a copy that a run forked: all its children are that run's.
+static IS_COPY: AtomicBool = AtomicBool::new(false);
+
+/// Notes that this process is a copy that a run forked.
+pub(crate) fn note_copy() {
+    IS_COPY.store(true, Ordering::Relaxed);
+}
+
+/// Returns whether this thread shares its process, and so its children, with other runs.
+fn has_others() -> bool {
+    is_bound() && !IS_COPY.load(Ordering::Relaxed)
 }
 
 /// Returns whether this thread belongs to a run.
@@ -110,6 +125,14 @@ fn ends_now() -> bool {
         SPARED_UNTIL.set(now + SPARED_NS);
     }
     ends
+}
+
+/// Takes note that an interruption was raised in this thread. If none of its waits was ended yet, the next ones are
+/// spared all the same; later interruptions spare none, or those that repeat would end no wait any more.
+pub(crate) fn spare() {
+    if is_cut() && SPARED_UNTIL.get() == 0 {
+        SPARED_UNTIL.set(now_ns() + SPARED_NS);
+    }
 }
 
 /// Returns whether an import may still go on: one that is broken off may leave a module half imported, for everybody.
@@ -245,7 +268,6 @@ stand_ins! {
     accept => libc::accept, (fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int;
     accept4 => libc::accept4, (fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int;
     connect => libc::connect, (fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int;
-    waitid => libc::waitid, (kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int;
     nanosleep => libc::nanosleep, (time: *const timespec, left: *mut timespec) -> c_int;
     flock => libc::flock, (fd: c_int, operation: c_int) -> c_int;
     lockf => libc::lockf, (fd: c_int, operation: c_int, length: i64) -> c_int;
@@ -307,8 +329,19 @@ pub(super) unsafe extern "C" fn wait4(
     // SAFETY: all-zero is a valid value of its integers.
     let mut used: rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both places are valid.
-    let reaped = judged(unsafe { libc::wait4(pid, &raw mut code, options, &raw mut used) });
-    if reaped > 0 && (libc::WIFEXITED(code) || libc::WIFSIGNALED(code)) {
+    let mut ask = |options| unsafe { libc::wait4(pid, &raw mut code, options, &raw mut used) };
+    let own = options | libc::__WNOTHREAD;
+    let (reaped, is_own) = match has_others() {
+        // Any child: those of other runs and of the host are theirs.
+        true if pid == -1 || pid == 0 => (judged(ask(own)), true),
+        // The library looks after programs that other runs gave up, too.
+        true if options & libc::WNOHANG != 0 => match ask(own) {
+            -1 => (judged(ask(options)), false),
+            reaped => (reaped, true),
+        },
+        _ => (judged(ask(options)), true),
+    };
+    if is_own && reaped > 0 && (libc::WIFEXITED(code) || libc::WIFSIGNALED(code)) {
         tell_of_child(&used);
     }
     // SAFETY: the caller's places, null where the answer is not wanted.
@@ -321,6 +354,23 @@ pub(super) unsafe extern "C" fn wait4(
         }
     }
     reaped
+}
+
+/// Any child means one of the calling thread's, as with [`wait4`].
+pub(super) unsafe extern "C" fn waitid(
+    kind: idtype_t,
+    id: id_t,
+    info: *mut siginfo_t,
+    options: c_int,
+) -> c_int {
+    let any = kind == libc::P_ALL || (kind == libc::P_PGID && id == 0);
+    let own = if any && has_others() {
+        libc::__WNOTHREAD
+    } else {
+        0
+    };
+    // SAFETY: the arguments are the caller's.
+    judged(unsafe { libc::waitid(kind, id, info, options | own) })
 }
 
 pub(super) unsafe extern "C" fn wait3(
@@ -388,5 +438,23 @@ pub(super) unsafe extern "C" fn quiet_perror(text: *const c_char) {
     if LOCK_WAIT.get() != LockWait::Ended {
         // SAFETY: the argument is the caller's.
         unsafe { perror(text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU8;
+
+    use super::{CALL_ENDED, LOCK_WAIT, LockWait, bind, unbind};
+
+    #[test]
+    fn what_a_run_left_on_its_thread_does_not_meet_the_next() {
+        CALL_ENDED.set(true);
+        LOCK_WAIT.set(LockWait::Ended);
+        let word = AtomicU8::new(0);
+        bind(&word);
+        assert!(!CALL_ENDED.get());
+        assert!(LOCK_WAIT.get() == LockWait::Uninterruptible);
+        unbind();
     }
 }

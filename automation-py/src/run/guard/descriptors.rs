@@ -40,6 +40,10 @@ impl Stdio {
             readers: Arc::new(readers),
         })
     }
+
+    fn is_closed(&self) -> bool {
+        self.writers.lock().is_none()
+    }
 }
 
 /// Returns what all runs have for standard input.
@@ -48,8 +52,9 @@ fn nothing() -> std::io::Result<&'static OwnedFd> {
     if let Some(nothing) = NOTHING.get() {
         return Ok(nothing);
     }
-    let opened = OwnedFd::from(File::open("/dev/null")?);
-    Ok(NOTHING.get_or_init(|| opened))
+    // What is written once a run's output is closed goes there, too.
+    let opened = File::options().read(true).write(true).open("/dev/null")?;
+    Ok(NOTHING.get_or_init(|| opened.into()))
 }
 
 impl Run {
@@ -70,9 +75,18 @@ impl Run {
     pub(in crate::run) fn descriptor(self: &Arc<Self>, stream: Stream) -> std::io::Result<RawFd> {
         match stream {
             Stream::Stdin => nothing().map(AsRawFd::as_raw_fd),
-            Stream::Stdout => Ok(self.stdio()?.numbers[0]),
-            Stream::Stderr => Ok(self.stdio()?.numbers[1]),
+            Stream::Stdout => self.output_descriptor(0),
+            Stream::Stderr => self.output_descriptor(1),
         }
+    }
+
+    fn output_descriptor(self: &Arc<Self>, place: usize) -> std::io::Result<RawFd> {
+        let stdio = self.stdio()?;
+        if stdio.is_closed() {
+            // The number may be another file's by now.
+            return nothing().map(AsRawFd::as_raw_fd);
+        }
+        Ok(stdio.numbers[place])
     }
 
     /// Takes what its descriptors hold at the moment. Returns progress lines that are complete now.
@@ -108,7 +122,11 @@ fn own_stream(run: &Arc<Run>, number: RawFd) -> Option<Stream> {
         1 => Some(Stream::Stdout),
         2 => Some(Stream::Stderr),
         _ => {
-            let numbers = run.guard.stdio.get()?.numbers;
+            if nothing().is_ok_and(|nothing| nothing.as_raw_fd() == number) {
+                return Some(Stream::Stdin);
+            }
+            let stdio = run.guard.stdio.get().filter(|stdio| !stdio.is_closed())?;
+            let numbers = stdio.numbers;
             let streams = [Stream::Stdout, Stream::Stderr];
             let place = numbers.iter().position(|own| *own == number)?;
             Some(streams[place])

@@ -62,6 +62,7 @@ pub(super) fn add_natives(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(place::before_change, module)?,
         wrap_pyfunction!(place::before_mask_change, module)?,
         wrap_pyfunction!(audit::is_host_process, module)?,
+        wrap_pyfunction!(super::purity::run_state, module)?,
     ] {
         module.add_function(function)?;
     }
@@ -82,6 +83,7 @@ pub(super) fn before_fork() {
 /// Gives a copy that a script forked what its run's children have.
 pub(super) fn after_fork() {
     crate::ffi::crash::write_nothing();
+    crate::ffi::blocking::note_copy();
     descriptors::adopt_in_copy();
 }
 

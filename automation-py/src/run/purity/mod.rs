@@ -43,6 +43,9 @@ pub(crate) struct Purity {
     /// That the run is there, until its worker has come back from it.
     active: Mutex<Option<Arc<Active>>>,
     changes: Mutex<Vec<Change>>,
+    /// Values that changes have ousted. They are dropped when the run is over: CPython is in the middle of changing a
+    /// dictionary when it tells of it, and no `__del__` may run then.
+    ousted: Mutex<Vec<Py<PyAny>>>,
     /// What the glue keeps for the run until nothing of it executes any more.
     state: Mutex<Option<Py<PyDict>>>,
     #[cfg(not(Py_3_12))]
@@ -73,15 +76,24 @@ impl Purity {
         }
     }
 
+    /// Returns whether the glue keeps anything for the run.
+    pub(crate) fn has_state(&self) -> bool {
+        self.state.lock().is_some()
+    }
+
     fn is_checked(&self) -> bool {
         self.is_checked.load(Ordering::Relaxed)
     }
 }
 
 /// Begins to look at modules and classes.
-pub(super) fn install(py: Python<'_>, glue: &Glue) -> PyResult<()> {
+pub(super) fn install(py: Python<'_>, glue: &Glue, hosted: bool) -> PyResult<()> {
+    #[cfg(Py_3_12)]
+    let _ = hosted;
     #[cfg(Py_3_12)]
     watch::install(py)?;
+    #[cfg(not(Py_3_12))]
+    sample::set_hosted(hosted);
     modules::are_new(py, glue);
     look_at_modules(py, glue);
     Ok(())
@@ -102,9 +114,14 @@ pub(super) fn imported(py: Python<'_>) {
             run.purity.sample.note_import();
         }
     });
-    let noted = glue.function(py, "install_late_parts");
-    if let Err(error) = noted.and_then(|install| install.call0()) {
-        tracing::error!(%error, "modules imported just now are not prepared for runs");
+    let install = glue.function(py, "install_late_parts");
+    match install.and_then(|install| install.call0()?.is_truthy()) {
+        Ok(false) => {}
+        Ok(true) => modules::look_again(),
+        Err(error) => {
+            tracing::error!(%error, "modules imported just now are not prepared for runs");
+            modules::look_again();
+        }
     }
 }
 
@@ -136,11 +153,15 @@ fn record(py: Python<'_>, run: &Run, change: Change) {
         Some(known) => std::mem::replace(&mut known.after, change.after),
         None => {
             changes.push(change);
-            None
+            return;
         }
     };
     drop(changes);
-    drop(former);
+    // What is still there lives on without our reference.
+    let is_there = |former: &Py<PyAny>| change.before.as_ref().is_some_and(|now| now.is(former));
+    if let Some(former) = former.filter(|former| !is_there(former)) {
+        run.purity.ousted.lock().push(former);
+    }
 }
 
 /// Returns whether this thread is importing.
@@ -173,6 +194,8 @@ pub(super) fn setting_changed(
     if let Some(run) = current()
         && is_recorded()
     {
+        // The base goes when the last run does.
+        IS_ANY_LEFT.store(true, Ordering::Relaxed);
         let change = Change {
             target: Target::Setting { read, write },
             name,
@@ -199,6 +222,8 @@ pub(crate) fn settle(py: Python<'_>, run: &Arc<Run>) -> Option<Concern> {
     end(std::mem::take(&mut *run.purity.changes.lock()));
     #[cfg(not(Py_3_12))]
     end(sample::changes(py, run));
+    let ousted = std::mem::take(&mut *run.purity.ousted.lock());
+    drop(ousted);
     emit(py, run, events);
     is_contaminated.then_some(Concern::Contaminated)
 }
@@ -274,5 +299,19 @@ pub(crate) fn leave_process(py: Python<'_>, run: &Run) {
             }
         }
         left = others;
+    }
+    // A run that began meanwhile goes on from the same base.
+    if moment::is_empty() {
+        forget_bases(py);
+    } else {
+        IS_ANY_LEFT.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Forgets what settings were before the first run changed them.
+fn forget_bases(py: Python<'_>) {
+    let bases = Glue::get(py).function(py, "setting_bases");
+    if let Ok(bases) = bases.and_then(|bases| Ok(bases.cast_into::<PyDict>()?)) {
+        bases.clear();
     }
 }

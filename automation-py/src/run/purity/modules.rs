@@ -40,6 +40,11 @@ pub(super) fn are_new(py: Python<'_>, glue: &Glue) -> bool {
     SEEN.swap(count, Ordering::Relaxed) != count
 }
 
+/// Has the modules looked at after the next import, be there new ones or not.
+pub(super) fn look_again() {
+    SEEN.store(0, Ordering::Relaxed);
+}
+
 /// Calls `f` with the name and the dictionary of each module that everybody shares; not with what stands for the
 /// modules of runs.
 pub(super) fn for_each<'py>(

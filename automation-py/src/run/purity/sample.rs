@@ -34,6 +34,14 @@ static KEPT: LazyLock<Mutex<HashMap<usize, Kept>>> = LazyLock::new(Mutex::defaul
 /// When a run was looked at last, in milliseconds since the first one.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
+/// Whether the process has threads of a host, whose own changes show in a comparison like a script's.
+static IS_HOSTED: AtomicBool = AtomicBool::new(false);
+
+/// Notes whether the process is a host's.
+pub(super) fn set_hosted(hosted: bool) {
+    IS_HOSTED.store(hosted, Ordering::Relaxed);
+}
+
 /// Whether and since when a run is looked at.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
@@ -130,7 +138,11 @@ pub(super) fn changes(py: Python<'_>, run: &Run) -> Vec<Change> {
     if differences.is_empty() {
         return Vec::new();
     }
-    let is_meant = Glue::get(py).function(py, "is_meant");
+    let name = match IS_HOSTED.load(Ordering::Relaxed) {
+        true => "is_meant_beside_host",
+        false => "is_meant",
+    };
+    let is_meant = Glue::get(py).function(py, name);
     let imported = run.purity.sample.imported.load(Ordering::Relaxed);
     let is_meant = |module: &str, change: &Change| -> PyResult<bool> {
         let (Target::Item(_, key) | Target::Attribute(_, _, key)) = &change.target else {
@@ -147,7 +159,7 @@ pub(super) fn changes(py: Python<'_>, run: &Run) -> Vec<Change> {
         is_meant.call1(arguments)?.is_truthy()
     };
     let all = differences.into_iter();
-    all.filter(|(module, change)| is_meant(module, change).unwrap_or(true))
+    all.filter(|(module, change)| is_meant(module, change).unwrap_or(false))
         .map(|(_, change)| change)
         .collect()
 }
