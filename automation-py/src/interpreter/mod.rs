@@ -7,6 +7,7 @@ mod probe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use automation_core::executor::ExecutorError;
 use parking_lot::Mutex;
@@ -19,6 +20,9 @@ use crate::{ffi, run};
 /// Stack of each thread that executes Python: as deep as the recursion that scripts may ask for. Memory is used as
 /// far as a stack has grown.
 pub(crate) const STACK_BYTES: usize = 32 * 1024 * 1024;
+/// How long a script may compute while another waits for the GIL; the interpreter's own is 5 ms. A short script waits
+/// for one of them beside each that computes.
+const SWITCH_INTERVAL: Duration = Duration::from_millis(1);
 /// Minor versions that the suite is run with.
 const TESTED_MINORS: std::ops::RangeInclusive<u8> = 9..=13;
 
@@ -190,6 +194,9 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
         run::install(py, hosted)?;
         let waits = run::install_waits(py)?;
         let sys = py.import("sys")?;
+        if !hosted {
+            sys.call_method1("setswitchinterval", (SWITCH_INTERVAL.as_secs_f64(),))?;
+        }
         let (major, minor, micro): (u8, u8, u8) = sys
             .getattr("version_info")?
             .get_item(pyo3::types::PySlice::new(py, 0, 3, 1))?
