@@ -12,6 +12,7 @@ mod quarantine;
 mod recovery;
 mod runs;
 mod secrets;
+mod spool;
 mod stopping;
 mod support;
 mod validating;

@@ -170,6 +170,12 @@ impl SqliteStorage {
         }
     }
 
+    /// Returns the file, by the one name that it has without links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns how many calls of `commit` were answered, and how many transactions that took.
     #[must_use]
     pub fn commit_counts(&self) -> (u64, u64) {
