@@ -5,6 +5,7 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod disk;
 mod effects;
 mod faults;
 mod output_schema;
@@ -15,5 +16,7 @@ mod secrets;
 mod spool;
 mod stopping;
 mod support;
+#[path = "../support/tmpfs.rs"]
+mod tmpfs;
 mod validating;
 mod watching;
