@@ -134,6 +134,14 @@ fn a_write_that_fails_is_named_and_harms_nothing() {
     );
 }
 
+fn remount(disk: &Path, how: &str) {
+    let done = Command::new("mount")
+        .args(["-o", &format!("remount,{how}")])
+        .arg(disk)
+        .status();
+    assert!(done.unwrap().success(), "{how}");
+}
+
 #[tokio::test]
 async fn a_disk_that_may_only_be_read_is_named() {
     let Some(disk) = Tmpfs::mount(4096) else {
@@ -141,13 +149,13 @@ async fn a_disk_that_may_only_be_read_is_named() {
     };
     let path = disk.path().join("a.db");
     open(&path).await.close().await.unwrap();
-    disk.remount("ro");
+    remount(disk.path(), "ro");
     let error = SqliteStorage::open(&path).await.unwrap_err().to_string();
     assert!(
         error.contains("a.db") && error.contains("Read-only"),
         "{error}"
     );
-    disk.remount("rw");
+    remount(disk.path(), "rw");
     record(&open(&path).await, &ticket_run("T-1"), Status::Completed).await;
 }
 

@@ -9,6 +9,10 @@ pub(crate) struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
     /// Mounts one of so many KiB; `None`, and says so, where that is not allowed.
+    #[expect(
+        clippy::print_stderr,
+        reason = "whoever looks wants to know what was not tested"
+    )]
     pub(crate) fn mount(kib: usize) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={kib}k");
@@ -35,15 +39,6 @@ impl Tmpfs {
             while std::io::Write::write_all(&mut file, &vec![0; block]).is_ok() {}
         }
         path
-    }
-
-    #[allow(dead_code, reason = "not every test that has this file needs it")]
-    pub(crate) fn remount(&self, options: &str) {
-        let done = Command::new("mount")
-            .args(["-o", &format!("remount,{options}")])
-            .arg(self.path())
-            .status();
-        assert!(done.unwrap().success(), "remount,{options}");
     }
 }
 
