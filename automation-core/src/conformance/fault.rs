@@ -65,10 +65,16 @@ impl FaultyStorage {
         self
     }
 
+    /// Returns how many calls there were.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
     /// Returns whether the fault has happened.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.calls.load(Ordering::Acquire) >= self.fails_at
+        self.calls() >= self.fails_at
     }
 
     fn fault(&self) -> Option<Fault> {

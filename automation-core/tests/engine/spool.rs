@@ -88,6 +88,19 @@ async fn an_end_that_is_not_taken_is_spooled_and_runs_are_refused_until_it_is() 
     let refused = refused.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Storage);
     assert!(refused.retry_after().is_some());
+    let before = outage.storage.calls();
+    for _ in 0..200 {
+        let refused = outage
+            .automation
+            .manual(ManualRequest::new("plain.py"))
+            .await;
+        assert!(refused.is_err());
+    }
+    let asked = outage.storage.calls() - before;
+    assert!(
+        asked < 50,
+        "a storage that does not work is not asked: {asked}"
+    );
     assert_eq!(look(&outage.inner, &row).await.0, Status::Running);
 
     outage.storage.set_away(false);
