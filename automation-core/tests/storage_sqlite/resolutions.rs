@@ -163,7 +163,21 @@ async fn a_refusal_is_told_behind_the_events_of_its_call_and_once() {
     let run = ticket_run("T-1");
     one(&storage, insert(&run)).await.unwrap();
     let twice = vec![end(&run, Status::Completed), end(&run, Status::Completed)];
-    let answers = storage.commit(twice).await;
+    // While somebody holds the lock, the two calls behind come into one round.
+    let tool = beside(&path);
+    tool.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (other, round) = (ticket_run("T-2"), ticket_run("T-3"));
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tool.execute_batch("COMMIT").unwrap();
+    };
+    let first = one(&storage, insert(&round));
+    let behind = async {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        tokio::join!(storage.commit(twice), one(&storage, insert(&other)))
+    };
+    let (first, (answers, other), ()) = tokio::join!(first, behind, release);
+    assert!(first.is_ok() && other.is_ok());
     assert!(answers.iter().all(Result::is_err), "{answers:?}");
     let events: i64 = value(&beside(&path), "SELECT count(*) FROM automation_events");
     assert_eq!(events, 0, "what is not applied is not told");
