@@ -5,10 +5,10 @@ mod held;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod prune;
 mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod tally;
 mod write;
 
@@ -21,6 +21,7 @@ use thiserror::Error as ThisError;
 pub use self::memory::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresBuilder, PostgresStorage};
+pub use self::prune::{Prune, pruned_totals};
 pub use self::query::{ExecutionQuery, Record, RecordKind};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteBuilder, SqliteStorage};
@@ -38,7 +39,7 @@ use crate::stats::Stats;
 ///   transaction and never harm each other.
 /// - An execution's id is taken once among all tenants; an idempotency key and a record's key once a tenant.
 /// - Statistics, and the resolution of a completed ticket run, follow from the transition inside the backend,
-///   in the same transaction.
+///   in the same transaction. They are the pruned totals and a recount of the executions that are there.
 /// - Executions of one tenant are invisible to every read of another.
 /// - Lists are newest first: by `started_at`, then by id. A page has 1 to
 ///   [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX) rows, whatever was asked.

@@ -49,10 +49,13 @@ words!(
         /// That a script version is kept out of this process, by its hash. Of the default tenant: scripts are
         /// everybody's.
         Quarantine = "quarantine",
+        /// What the statistics counted of executions that were pruned, by day and script.
+        Pruned = "pruned",
     }
 );
 
-/// A keyed record.
+/// A keyed record. One whose key begins with an execution's id belongs to that execution, and goes with it when it is
+/// pruned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Whose it is.

@@ -4,6 +4,7 @@ mod apply;
 mod connection;
 mod error;
 mod lock;
+mod prune;
 mod readers;
 mod reads;
 mod resolution;
