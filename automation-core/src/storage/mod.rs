@@ -13,6 +13,7 @@ mod tally;
 mod write;
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -123,6 +124,19 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// That it does not.
     async fn health(&self) -> Result<String, StorageError>;
 
+    /// Copies everything as it is at one moment into a new file, beside writers and readers, and returns its size in
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] where the backend has its own means (`pg_dump`) or nothing to copy;
+    /// [`StorageError::Unusable`] when the file is there already or its folder can't be written; that the backend or
+    /// the disk broke, and then no file is left.
+    async fn back_up(&self, _to: &Path) -> Result<u64, StorageError> {
+        Err(StorageError::Unsupported {
+            what: "a back-up of this storage into a file",
+        })
+    }
+
     /// Finishes accepted writes and releases the backend. Calls after it answer [`StorageError::Closed`].
     ///
     /// # Errors
@@ -169,6 +183,12 @@ pub enum StorageError {
         backend: &'static str,
         /// Why, and what is expected.
         detail: String,
+    },
+    /// The backend can't do this at all.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked.
+        what: &'static str,
     },
     /// The backend broke.
     #[error("storage {backend} failed")]

@@ -20,6 +20,8 @@ pub struct ExecutionQuery {
     pub script_name: Option<String>,
     /// With one of these statuses.
     pub statuses: Vec<Status>,
+    /// Asked for by this actor.
+    pub actor: Option<String>,
     /// Accepted at this time or later.
     pub since: Option<DateTime<Utc>>,
     /// Accepted before this time.

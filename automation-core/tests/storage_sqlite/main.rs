@@ -5,6 +5,7 @@
     reason = "helpers of tests are not recognised as tests"
 )]
 
+mod backup;
 mod faults;
 mod opening;
 mod resolutions;

@@ -1,6 +1,7 @@
 //! Executions in one SQLite file: one thread writes and commits what waits together, others read beside it.
 
 mod apply;
+mod backup;
 mod connection;
 mod error;
 mod lock;
@@ -171,6 +172,19 @@ impl SqliteStorage {
         }
     }
 
+    /// Copies a file as it is at one moment into a new one, and returns its size in bytes. Any process may do so while
+    /// another has the file open; within that process, [`Storage::back_up`] does the same. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Unusable`] when there is no such file, or the new one is there already or can't be written; that
+    /// the disk broke. Then no new file is left.
+    pub fn back_up_file(from: &Path, to: &Path) -> Result<u64, StorageError> {
+        let connection = connection::open_reader(from).map_err(|failure| {
+            Failure::Unusable(format!("{} can't be read: {failure}", from.display()))
+        })?;
+        Ok(backup::write(&connection, to)?)
+    }
+
     /// Returns how many calls of `commit` were answered, and how many transactions that took.
     #[must_use]
     pub fn commit_counts(&self) -> (u64, u64) {
@@ -289,6 +303,13 @@ impl Storage for SqliteStorage {
             })
             .await?;
         Ok(format!("sqlite {}", self.path.display()))
+    }
+
+    async fn back_up(&self, to: &Path) -> Result<u64, StorageError> {
+        let to = to.to_owned();
+        self.readers
+            .read(move |connection| backup::write(connection, &to))
+            .await
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -124,6 +124,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     filter.and("id = ?", query.id.map(text::id));
     filter.and("ticket_id = ?", query.ticket_id.clone());
     filter.and("script_name = ?", query.script_name.clone());
+    filter.and("actor = ?", query.actor.clone());
     if !query.statuses.is_empty() {
         filter.one_of(
             "status",
