@@ -162,8 +162,9 @@ pub(crate) fn differences(path: &std::path::Path) -> i64 {
                  avg_execution_time
              FROM automation_stats),
          kept_durations AS (
-             SELECT tenant_id, script_name, execution_date, sum(executions) AS total
-             FROM automation_durations GROUP BY 1, 2, 3)
+             SELECT tenant_id, script_name, execution_date, sum(substr(pair.value, instr(pair.value, ':') + 1)) AS total
+             FROM automation_stats, json_each('[\"' || replace(durations, ' ', '\",\"') || '\"]') AS pair
+             GROUP BY 1, 2, 3)
          SELECT (SELECT count(*) FROM (SELECT * FROM recount EXCEPT SELECT * FROM kept))
              + (SELECT count(*) FROM (SELECT * FROM kept EXCEPT SELECT * FROM recount))
              + (SELECT count(*) FROM (

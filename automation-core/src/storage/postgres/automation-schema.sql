@@ -210,6 +210,11 @@ ALTER TABLE automation_logs
 -- Each index on this table costs every run; the partial ones cost only while their condition holds.
 CREATE INDEX IF NOT EXISTS automation_logs_newest ON automation_logs (tenant_id, started_at, id);
 CREATE INDEX IF NOT EXISTS automation_logs_ticket ON automation_logs (tenant_id, ticket_id, started_at, id);
+CREATE INDEX IF NOT EXISTS automation_logs_script ON automation_logs (tenant_id, script_name, started_at, id);
+CREATE INDEX IF NOT EXISTS automation_logs_actor ON automation_logs (tenant_id, actor, started_at, id)
+    WHERE actor IS NOT NULL;
+CREATE INDEX IF NOT EXISTS automation_logs_unsuccessful ON automation_logs (tenant_id, started_at, id)
+    WHERE status IN ('failed', 'cancelled');
 CREATE INDEX IF NOT EXISTS automation_logs_open ON automation_logs (started_at, id)
     WHERE status IN ('starting', 'running');
 CREATE INDEX IF NOT EXISTS automation_logs_due ON automation_logs (tenant_id, priority DESC, run_at, id)

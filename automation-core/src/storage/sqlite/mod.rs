@@ -3,6 +3,7 @@
 mod apply;
 mod backup;
 mod connection;
+mod durations;
 mod error;
 mod lock;
 mod prune;

@@ -3,36 +3,39 @@
 use rusqlite::{Connection, Statement, params};
 use uuid::Uuid;
 
+use super::durations;
 use super::error::Failure;
 use super::row::integer;
 use super::text;
-use crate::storage::tally::Tally;
+use crate::stats::Histogram;
+use crate::storage::tally::{Day, Tally};
 
 /// The statements that write sums.
 #[derive(Debug)]
 pub(super) struct TallyStatements<'c> {
+    durations: Statement<'c>,
     day: Statement<'c>,
-    duration: Statement<'c>,
 }
 
 impl<'c> TallyStatements<'c> {
     /// Prepares them.
     pub(super) fn prepare(connection: &'c Connection) -> Result<Self, Failure> {
         Ok(Self {
+            durations: connection.prepare(DURATIONS_SQL)?,
             day: connection.prepare(DAY_SQL)?,
-            duration: connection.prepare(DURATION_SQL)?,
         })
     }
 
     /// Adds the sums to those that are there.
     pub(super) fn write(&mut self, tally: &Tally) -> Result<(), Failure> {
-        for ((tenant, script, day), stats) in tally.days() {
-            let day = text::day(*day);
+        for (key, stats) in tally.days() {
+            let durations = self.durations(key, &stats.durations)?;
+            let (tenant, script, day) = key;
             self.day.execute(params![
                 text::uuid(&Uuid::now_v7()),
                 tenant.as_str(),
                 script,
-                day,
+                text::day(*day),
                 integer(stats.total),
                 integer(stats.successful),
                 integer(stats.failed),
@@ -44,22 +47,46 @@ impl<'c> TallyStatements<'c> {
                 integer(stats.output_bytes),
                 integer(stats.children),
                 integer(stats.threads),
+                durations,
             ])?;
-            for (bucket, count) in stats.durations.buckets() {
-                let count = integer(count);
-                self.duration
-                    .execute(params![tenant.as_str(), script, day, bucket, count])?;
-            }
         }
         Ok(())
     }
+
+    /// Returns the lengths of a day with those that are added.
+    fn durations(
+        &mut self,
+        (tenant, script, day): &Day,
+        added: &Histogram,
+    ) -> Result<String, Failure> {
+        let mut all = added.clone();
+        let key = params![tenant.as_str(), script, text::day(*day)];
+        let mut rows = self.durations.query(key)?;
+        if let Some(row) = rows.next()? {
+            let kept = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            durations::read(kept, |bucket, count| all.add(bucket, count))
+                .ok_or_else(|| unreadable(kept))?;
+        }
+        Ok(durations::write(&all))
+    }
 }
+
+/// Says that lengths are not as they are written here.
+pub(super) fn unreadable(durations: &str) -> Failure {
+    Failure::Unusable(format!(
+        "the durations {durations:?} of a day can't be read"
+    ))
+}
+
+const DURATIONS_SQL: &str = "\
+SELECT durations FROM automation_stats WHERE tenant_id = ?1 AND script_name = ?2 AND execution_date = ?3";
 
 const DAY_SQL: &str = "\
 INSERT INTO automation_stats AS old (id, tenant_id, script_name, execution_date, total_executions,
     successful_executions, failed_executions, cancelled_executions, duration_us, cpu_us,
-    memory_peak_bytes, queue_us, output_bytes, children, threads, avg_execution_time)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+    memory_peak_bytes, queue_us, output_bytes, children, threads, durations,
+    avg_execution_time)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
     round(?9 / 1000000.0 / max(?5, 1), 2))
 ON CONFLICT (tenant_id, script_name, execution_date) DO UPDATE SET
     total_executions = old.total_executions + excluded.total_executions,
@@ -73,10 +100,6 @@ ON CONFLICT (tenant_id, script_name, execution_date) DO UPDATE SET
     output_bytes = old.output_bytes + excluded.output_bytes,
     children = old.children + excluded.children,
     threads = old.threads + excluded.threads,
+    durations = excluded.durations,
     avg_execution_time = round((old.duration_us + excluded.duration_us) / 1000000.0
         / max(old.total_executions + excluded.total_executions, 1), 2)";
-
-const DURATION_SQL: &str = "\
-INSERT INTO automation_durations AS old (tenant_id, script_name, execution_date, bucket, executions)
-VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT DO UPDATE SET executions = old.executions + excluded.executions";
