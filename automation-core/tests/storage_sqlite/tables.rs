@@ -172,3 +172,21 @@ pub(crate) fn differences(path: &std::path::Path) -> i64 {
                  EXCEPT SELECT * FROM kept_durations))",
     )
 }
+
+#[tokio::test]
+async fn long_output_is_kept_compressed_and_short_output_as_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    let mut long = ticket_run("T-1");
+    long.output = "2026-01-01 12:00:00 INFO cleaned a folder\n".repeat(20_000);
+    long.stderr = "short".to_owned();
+    one(&storage, insert(&long)).await.unwrap();
+    let kept: String = value(
+        &beside(&path),
+        "SELECT typeof(output) || ' ' || typeof(stderr) || ' ' || (length(output) < 40000) FROM automation_logs",
+    );
+    assert_eq!(kept, "blob text 1");
+    let found = storage.get(&long.tenant_id, long.id).await.unwrap();
+    assert_eq!((found.output, found.stderr), (long.output, long.stderr));
+}

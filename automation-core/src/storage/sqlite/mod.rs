@@ -2,6 +2,7 @@
 
 mod apply;
 mod backup;
+mod body;
 mod connection;
 mod durations;
 mod error;

@@ -40,6 +40,7 @@ CREATE TABLE automation_logs (
     error TEXT,
     parameters JSONB NOT NULL DEFAULT '{}',
     parsed_output JSONB,
+    -- Those of 4 KiB and more are blobs: their length in 4 bytes, lowest first, and then an LZ4 block.
     output TEXT NOT NULL DEFAULT '',
     stderr TEXT NOT NULL DEFAULT ''
 );
