@@ -17,7 +17,7 @@ use automation_core::storage::ExecutionQuery;
 use automation_core::{
     Histogram, Page, ScriptStats, SqliteStorage, StatsQuery, Status, Storage, TenantId,
 };
-use chrono::{DateTime, Days, NaiveDate, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
@@ -78,8 +78,14 @@ fn fill(path: &Path, rows: u64) {
     }
     connection.execute_batch("BEGIN").unwrap();
     let days = insert(&connection, rows);
+    let mut months = Sums::new();
     for ((script, day), sums) in &days {
-        count(&connection, script, *day, sums);
+        count(&connection, "automation_stats", script, *day, sums);
+        let month = (script.clone(), day.with_day(1).unwrap());
+        months.entry(month).or_default().merge(sums);
+    }
+    for ((script, month), sums) in &months {
+        count(&connection, "automation_months", script, *month, sums);
     }
     for (_, sql) in &indexes {
         connection.execute_batch(sql).unwrap();
@@ -154,17 +160,17 @@ fn insert(connection: &Connection, rows: u64) -> Sums {
     days
 }
 
-fn count(connection: &Connection, script: &str, day: NaiveDate, sums: &ScriptStats) {
+fn count(connection: &Connection, table: &str, script: &str, day: NaiveDate, sums: &ScriptStats) {
     let durations = sums.durations.buckets();
     let durations: Vec<_> = durations
         .map(|(bucket, count)| format!("{bucket}:{count}"))
         .collect();
     let number = |n: u64| i64::try_from(n).unwrap();
     let mut statement = connection
-        .prepare_cached(
-            "INSERT INTO automation_stats (id, script_name, execution_date, total_executions, successful_executions,
-                 failed_executions, duration_us, durations) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )
+        .prepare_cached(&format!(
+            "INSERT INTO {table} (id, script_name, execution_date, total_executions, successful_executions,
+                 failed_executions, duration_us, durations) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+        ))
         .unwrap();
     statement
         .execute(params![

@@ -228,6 +228,7 @@ const FIRST_VERSION: &str = concat!(
      INSERT INTO automation_stats (id, script_name, execution_date, total_executions, successful_executions,
          failed_executions, cancelled_executions, duration_us, durations)
      VALUES ('s', 'a.py', '2026-01-01', 2, 1, 1, 1, 2000000, '143:2');
+     INSERT INTO automation_months SELECT * FROM automation_stats;
      CREATE INDEX customers_own ON automation_logs (actor);",
 );
 

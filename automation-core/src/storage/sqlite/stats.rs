@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{Months, NaiveDate};
 use rusqlite::{Connection, Row, TransactionBehavior, params_from_iter};
 
 use super::durations;
 use super::error::Failure;
 use super::reads::{Filter, OPEN, all};
 use super::row;
-use super::tally::unreadable;
+use super::tally::{first_of_month, unreadable};
 use super::text;
 use crate::execution::{Execution, Trigger};
 use crate::limits::RECENT_MAX;
@@ -41,9 +42,22 @@ fn by_script(
     query: &StatsQuery,
 ) -> Result<BTreeMap<String, ScriptStats>, Failure> {
     let mut filter = of_script(query);
-    filter.and("execution_date >= ?", query.since.map(text::day));
-    let sql = format!("{DAYS_SQL} WHERE {} ORDER BY script_name", filter.sql());
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut sql = String::new();
+    if let Some(since) = query.since {
+        // The days up to the first whole month, and the months from then on.
+        let month = first_of_month(since).checked_add_months(Months::new(1));
+        let month = month.unwrap_or(NaiveDate::MAX);
+        filter.and("execution_date >= ?", Some(text::day(since)));
+        filter.and("execution_date < ?", Some(text::day(month)));
+        sql = format!("{} FROM automation_stats WHERE {} UNION ALL ", SUMS_SQL, filter.sql());
+        let mut months = of_script(query);
+        months.and("execution_date >= ?", Some(text::day(month)));
+        sql += &format!("{} FROM automation_months WHERE {}", SUMS_SQL, months.sql());
+        filter.values.extend(months.values);
+    } else {
+        sql += &format!("{} FROM automation_months WHERE {}", SUMS_SQL, filter.sql());
+    }
+    let mut statement = connection.prepare_cached(&format!("{sql} ORDER BY 1"))?;
     let mut days = statement.query(params_from_iter(&filter.values))?;
     let (mut by_script, mut sums) = (BTreeMap::new(), Sums::default());
     while let Some(day) = days.next()? {
@@ -81,7 +95,7 @@ impl Default for Sums {
 }
 
 impl Sums {
-    /// Adds a day, a row of [`DAYS_SQL`].
+    /// Adds a day, a row of [`SUMS_SQL`].
     fn add(&mut self, day: &Row<'_>) -> Result<(), Failure> {
         let sums = &mut self.sums;
         let added = [
@@ -127,10 +141,9 @@ impl Sums {
     }
 }
 
-const DAYS_SQL: &str = "\
+const SUMS_SQL: &str = "\
 SELECT script_name, total_executions, successful_executions, failed_executions, cancelled_executions,
-    duration_us, cpu_us, queue_us, output_bytes, children, threads, memory_peak_bytes, durations
-FROM automation_stats";
+    duration_us, cpu_us, queue_us, output_bytes, children, threads, memory_peak_bytes, durations";
 
 fn counted(query: &StatsQuery) -> Filter {
     let mut filter = of_script(query);

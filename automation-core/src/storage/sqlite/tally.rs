@@ -1,5 +1,6 @@
 //! The statements that write the sums of a round.
 
+use chrono::{Datelike, NaiveDate};
 use rusqlite::{Connection, Statement, params};
 use uuid::Uuid;
 
@@ -7,67 +8,85 @@ use super::durations;
 use super::error::Failure;
 use super::row::integer;
 use super::text;
-use crate::stats::Histogram;
+use crate::stats::ScriptStats;
 use crate::storage::tally::{Day, Tally};
 
-/// The statements that write sums.
+/// The statements that write sums: those of days, and those of months.
 #[derive(Debug)]
 pub(super) struct TallyStatements<'c> {
+    days: Sums<'c>,
+    months: Sums<'c>,
+}
+
+/// The statements that write the sums of one table.
+#[derive(Debug)]
+struct Sums<'c> {
     durations: Statement<'c>,
-    day: Statement<'c>,
+    add: Statement<'c>,
 }
 
 impl<'c> TallyStatements<'c> {
     /// Prepares them.
     pub(super) fn prepare(connection: &'c Connection) -> Result<Self, Failure> {
         Ok(Self {
-            durations: connection.prepare(DURATIONS_SQL)?,
-            day: connection.prepare(DAY_SQL)?,
+            days: Sums::prepare(connection, "automation_stats")?,
+            months: Sums::prepare(connection, "automation_months")?,
         })
     }
 
     /// Adds the sums to those that are there.
     pub(super) fn write(&mut self, tally: &Tally) -> Result<(), Failure> {
         for (key, stats) in tally.days() {
-            let durations = self.durations(key, &stats.durations)?;
-            let (tenant, script, day) = key;
-            self.day.execute(params![
-                text::uuid(&Uuid::now_v7()),
-                tenant.as_str(),
-                script,
-                text::day(*day),
-                integer(stats.total),
-                integer(stats.successful),
-                integer(stats.failed),
-                integer(stats.cancelled),
-                integer(stats.duration_us),
-                integer(stats.cpu_us),
-                integer(stats.memory_peak_bytes),
-                integer(stats.queue_us),
-                integer(stats.output_bytes),
-                integer(stats.children),
-                integer(stats.threads),
-                durations,
-            ])?;
+            self.days.write(key, key.2, stats)?;
+            self.months.write(key, first_of_month(key.2), stats)?;
         }
         Ok(())
     }
+}
 
-    /// Returns the lengths of a day with those that are added.
-    fn durations(
-        &mut self,
-        (tenant, script, day): &Day,
-        added: &Histogram,
-    ) -> Result<String, Failure> {
-        let mut all = added.clone();
-        let key = params![tenant.as_str(), script, text::day(*day)];
-        let mut rows = self.durations.query(key)?;
+/// Returns the first day of a day's month.
+pub(super) fn first_of_month(day: NaiveDate) -> NaiveDate {
+    day.with_day(1).expect("every month has a first day")
+}
+
+impl<'c> Sums<'c> {
+    fn prepare(connection: &'c Connection, table: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            durations: connection.prepare(&DURATIONS_SQL.replace("{table}", table))?,
+            add: connection.prepare(&ADD_SQL.replace("{table}", table))?,
+        })
+    }
+
+    /// Adds sums to those of a script under a date.
+    fn write(&mut self, key: &Day, date: NaiveDate, stats: &ScriptStats) -> Result<(), Failure> {
+        let (tenant, script, date) = (key.0.as_str(), &key.1, text::day(date));
+        let mut durations = stats.durations.clone();
+        let mut rows = self.durations.query(params![tenant, script, date])?;
         if let Some(row) = rows.next()? {
             let kept = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-            durations::read(kept, |bucket, count| all.add(bucket, count))
+            durations::read(kept, |bucket, count| durations.add(bucket, count))
                 .ok_or_else(|| unreadable(kept))?;
         }
-        Ok(durations::write(&all))
+        drop(rows);
+        self.add.execute(params![
+            text::uuid(&Uuid::now_v7()),
+            tenant,
+            script,
+            date,
+            integer(stats.total),
+            integer(stats.successful),
+            integer(stats.failed),
+            integer(stats.cancelled),
+            integer(stats.duration_us),
+            integer(stats.cpu_us),
+            integer(stats.memory_peak_bytes),
+            integer(stats.queue_us),
+            integer(stats.output_bytes),
+            integer(stats.children),
+            integer(stats.threads),
+            durations::write(&durations),
+        ])?;
+        Ok(())
     }
 }
 
@@ -79,10 +98,10 @@ pub(super) fn unreadable(durations: &str) -> Failure {
 }
 
 const DURATIONS_SQL: &str = "\
-SELECT durations FROM automation_stats WHERE tenant_id = ?1 AND script_name = ?2 AND execution_date = ?3";
+SELECT durations FROM {table} WHERE tenant_id = ?1 AND script_name = ?2 AND execution_date = ?3";
 
-const DAY_SQL: &str = "\
-INSERT INTO automation_stats AS old (id, tenant_id, script_name, execution_date, total_executions,
+const ADD_SQL: &str = "\
+INSERT INTO {table} AS old (id, tenant_id, script_name, execution_date, total_executions,
     successful_executions, failed_executions, cancelled_executions, duration_us, cpu_us,
     memory_peak_bytes, queue_us, output_bytes, children, threads, durations,
     avg_execution_time)

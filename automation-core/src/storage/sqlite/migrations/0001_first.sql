@@ -78,6 +78,24 @@ CREATE TABLE automation_stats (
     UNIQUE (tenant_id, script_name, execution_date)
 );
 
+-- The sums of whole months, under the months' first days: years are read as few rows.
+CREATE TABLE automation_months (
+    id TEXT NOT NULL PRIMARY KEY,
+    tenant_id TEXT NOT NULL DEFAULT 'default',
+    script_name TEXT NOT NULL,
+    execution_date DATE NOT NULL,
+    total_executions INTEGER NOT NULL DEFAULT 0,
+    successful_executions INTEGER NOT NULL DEFAULT 0,
+    failed_executions INTEGER NOT NULL DEFAULT 0,
+    cancelled_executions INTEGER NOT NULL DEFAULT 0,
+    avg_execution_time DECIMAL(10, 2) NOT NULL DEFAULT 0,
+    duration_us INTEGER NOT NULL DEFAULT 0,
+    cpu_us INTEGER NOT NULL DEFAULT 0,
+    memory_peak_bytes INTEGER NOT NULL DEFAULT 0,
+    durations TEXT NOT NULL DEFAULT '',
+    UNIQUE (tenant_id, script_name, execution_date)
+);
+
 CREATE TABLE automation_events (
     tenant_id TEXT NOT NULL DEFAULT 'default',
     execution_id TEXT NOT NULL REFERENCES automation_logs (id) ON DELETE CASCADE,
