@@ -2,10 +2,13 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process, `lists` answers what is recorded, `prune` deletes what is old.
+//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
+//! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process,
+//! `lists` answers what is recorded, `prune` deletes what is old.
 
 mod gate;
 mod host;
+mod intake;
 mod life;
 mod lists;
 mod plan;
@@ -13,6 +16,7 @@ mod prune;
 mod quarantine;
 mod record;
 mod recovery;
+mod spool;
 mod venue;
 mod verdict;
 mod watch;
@@ -20,6 +24,7 @@ mod watch;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::iter;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,10 +38,12 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use self::gate::Gate;
 use self::host::{LiveRun, Stop};
+use self::intake::Intake;
 use self::plan::Plan;
 pub use self::prune::Retention;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
+use self::spool::Spool;
 use self::venue::wants_isolation;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
@@ -58,6 +65,9 @@ use crate::storage::{Storage, StorageError};
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// How long ends that the storage did not take until it was closed get to reach the spool.
+const SPOOL_GRACE: Duration = Duration::from_secs(2);
+
 /// What the engine is made of.
 pub(crate) struct Parts {
     pub(crate) scripts: ScriptRegistry,
@@ -76,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) executions_max: usize,
     pub(crate) queue_max: usize,
     pub(crate) lease: Duration,
+    /// Where the ends of runs are kept that the storage does not take.
+    pub(crate) spool: Option<PathBuf>,
     pub(crate) isolate_all: bool,
     pub(crate) limits: LimitPolicy,
     pub(crate) retention: Option<Retention>,
@@ -90,6 +102,8 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    intake: Intake,
+    spool: Option<Arc<Spool>>,
     validations: Arc<Semaphore>,
     accepting: AtomicBool,
     tasks: TaskTracker,
@@ -109,6 +123,8 @@ impl fmt::Debug for Engine {
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
         inspect_scripts(&parts, &settings)?;
+        let spool = settings.spool.as_deref();
+        let spool = spool.map(|path| Spool::open(path, settings.executions_max));
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
@@ -116,6 +132,8 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            intake: Intake::default(),
+            spool: spool.transpose()?.map(Arc::new),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
@@ -175,6 +193,7 @@ impl Engine {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        self.intake.check()?;
         self.quarantine_loaded().await?;
         let venue = self.venue(&plan.script)?;
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
@@ -343,6 +362,8 @@ impl Engine {
             Ok(place) => (Some(place), None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let storage_error = storage_error.or_else(|| self.intake.cause());
+        let spooled = self.spool.as_ref().map_or(0, |spool| spool.len());
         let (running, queued) = self.gate.load();
         let accepting = self.accepting.load(Ordering::Acquire);
         Health {
@@ -353,6 +374,7 @@ impl Engine {
             quarantined: self.known_quarantined(),
             running,
             queued,
+            spooled,
             accepting,
         }
     }
@@ -422,6 +444,11 @@ impl Engine {
                 .err()
                 .map(|error| error.to_string()),
         );
+        if let Some(spool) = &self.spool {
+            // Whoever still had an end to record is told now that the storage is closed, and spools it.
+            let _ = tokio::time::timeout(SPOOL_GRACE, self.tasks.wait()).await;
+            spool.close();
+        }
         (!failures.is_empty()).then(|| failures.join("; "))
     }
 }

@@ -53,6 +53,8 @@ words!(
         Quarantine = "quarantine",
         /// What the statistics counted of executions that were pruned, by day and script.
         Pruned = "pruned",
+        /// That the storage takes writes again, by the instance that looked; taken back at once.
+        Probe = "probe",
     }
 );
 

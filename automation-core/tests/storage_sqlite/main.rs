@@ -6,11 +6,14 @@
 )]
 
 mod backup;
+mod disk;
 mod faults;
 mod opening;
 mod resolutions;
 mod rows;
 mod tables;
+#[path = "../support/tmpfs.rs"]
+mod tmpfs;
 
 use std::sync::Arc;
 

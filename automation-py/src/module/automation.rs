@@ -61,7 +61,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, retention_days = None, retention_failed_days = None))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, retention_days = None, retention_failed_days = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -73,6 +73,7 @@ impl Automation {
         queue_max: Option<i64>,
         isolated: bool,
         isolate_all: bool,
+        spool: Option<PathBuf>,
         retention_days: Option<i64>,
         retention_failed_days: Option<i64>,
     ) -> PyResult<Self> {
@@ -89,6 +90,7 @@ impl Automation {
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             isolate_all,
             retention: arguments::retention(retention_days, retention_failed_days).or_raise(py)?,
+            spool,
             scripts,
             storage,
         };

@@ -7,6 +7,7 @@ mod connection;
 mod durations;
 mod error;
 mod lock;
+mod place;
 mod prune;
 mod readers;
 mod reads;
@@ -20,12 +21,14 @@ mod text;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 
 use self::error::{BACKEND, Failure};
 use self::lock::ProcessLock;
+use self::place::Place;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
@@ -84,7 +87,7 @@ impl Durability {
 /// ```
 #[derive(Debug)]
 pub struct SqliteStorage {
-    path: PathBuf,
+    place: Arc<Place>,
     readers: Readers,
     writer: Writer,
 }
@@ -123,11 +126,13 @@ impl SqliteBuilder {
     /// # Cancel safety
     /// Dropping the future opens the file nevertheless, and closes it at once.
     pub async fn open(self) -> Result<SqliteStorage, StorageError> {
+        let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || self.open_blocking()).await;
-        Ok(opened.map_err(|error| StorageError::Backend {
+        let opened = opened.map_err(|error| StorageError::Backend {
             backend: BACKEND,
             source: Box::new(error),
-        })??)
+        })?;
+        opened.map_err(|failure| place::told(&path, failure))
     }
 
     fn open_blocking(self) -> Result<SqliteStorage, Failure> {
@@ -140,10 +145,11 @@ impl SqliteBuilder {
                 return Err(failure);
             }
         };
+        let place = Arc::new(Place::new(path));
         Ok(SqliteStorage {
-            writer: Writer::start(connection, lock)?,
-            readers: Readers::new(path.clone()),
-            path,
+            writer: Writer::start(connection, lock, Arc::clone(&place))?,
+            readers: Readers::new(Arc::clone(&place)),
+            place,
         })
     }
 
@@ -181,10 +187,18 @@ impl SqliteStorage {
     /// [`StorageError::Unusable`] when there is no such file, or the new one is there already or can't be written; that
     /// the disk broke. Then no new file is left.
     pub fn back_up_file(from: &Path, to: &Path) -> Result<u64, StorageError> {
-        let connection = connection::open_reader(from).map_err(|failure| {
-            Failure::Unusable(format!("{} can't be read: {failure}", from.display()))
-        })?;
-        Ok(backup::write(&connection, to)?)
+        let unreadable =
+            |failure| Failure::Unusable(format!("{} can't be read: {failure}", from.display()));
+        connection::open_reader(from)
+            .map_err(unreadable)
+            .and_then(|connection| backup::write(&connection, to))
+            .map_err(|failure| place::told(from, failure))
+    }
+
+    /// Returns the file, by the one name that it has without links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.place.path()
     }
 
     /// Returns how many calls of `commit` were answered, and how many transactions that took.
@@ -304,7 +318,7 @@ impl Storage for SqliteStorage {
                 )?)
             })
             .await?;
-        Ok(format!("sqlite {}", self.path.display()))
+        Ok(format!("sqlite {}", self.place.path().display()))
     }
 
     async fn back_up(&self, to: &Path) -> Result<u64, StorageError> {

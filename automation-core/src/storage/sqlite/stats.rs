@@ -49,7 +49,11 @@ fn by_script(
         let month = month.unwrap_or(NaiveDate::MAX);
         filter.and("execution_date >= ?", Some(text::day(since)));
         filter.and("execution_date < ?", Some(text::day(month)));
-        sql = format!("{} FROM automation_stats WHERE {} UNION ALL ", SUMS_SQL, filter.sql());
+        sql = format!(
+            "{} FROM automation_stats WHERE {} UNION ALL ",
+            SUMS_SQL,
+            filter.sql()
+        );
         let mut months = of_script(query);
         months.and("execution_date >= ?", Some(text::day(month)));
         sql += &format!("{} FROM automation_months WHERE {}", SUMS_SQL, months.sql());
