@@ -117,6 +117,7 @@ macro_rules! storage_conformance {
                 stats_count_each_outcome
                 test_and_rollback_are_not_counted
                 stats_by_day_and_script
+                stats_since_any_day_count_each_run_once
                 recent_are_the_newest_finished
                 stats_equal_model
                 tenants_are_invisible_to_each_other
