@@ -11,6 +11,7 @@ mod effects;
 mod engines;
 mod faults;
 mod output_schema;
+mod pruning;
 mod quarantine;
 mod recovery;
 mod runs;
