@@ -2,6 +2,7 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
+//! `waiting` lets runs wait, for others to decide or for their time, and takes up what is due,
 //! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
 mod gate;
@@ -13,6 +14,7 @@ mod record;
 mod recovery;
 mod venue;
 mod verdict;
+mod waiting;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -35,6 +37,7 @@ use self::plan::Plan;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
 use self::venue::wants_isolation;
+use self::waiting::Waiting;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
 use crate::clock::Clock;
@@ -54,6 +57,9 @@ use crate::storage::{ExecutionQuery, Storage, StorageError};
 
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often a cancel looks again at a run that changes under it.
+const CANCEL_TRIES: usize = 8;
+const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the engine is made of.
 pub(crate) struct Parts {
@@ -86,6 +92,7 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    waiting: Waiting,
     validations: Arc<Semaphore>,
     accepting: AtomicBool,
     tasks: TaskTracker,
@@ -112,6 +119,7 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            waiting: Waiting::new(),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
@@ -120,6 +128,7 @@ impl Engine {
             settings,
         });
         recovery::spawn(&engine);
+        waiting::spawn(&engine);
         Ok(engine)
     }
 
@@ -172,18 +181,28 @@ impl Engine {
         }
         self.quarantine_loaded().await?;
         let venue = self.venue(&plan.script)?;
+        if let Some(wait) = plan.wait {
+            return self.accept_waiting(tenant, plan, venue, wait).await;
+        }
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
-        let execution = task.await.unwrap_or_else(|panic| {
-            let detail = format!("the run's task ended early: {panic}");
-            Err(ExecutorError::Internal { detail }.into())
-        })?;
+        let execution = self.in_task(life.run(place)).await?;
         if execution.status.is_terminal() {
             return Ok(execution);
         }
         // Another instance took the run over.
         self.watch(tenant, execution.id).await?.end().await
+    }
+
+    async fn in_task(
+        &self,
+        run: impl Future<Output = Result<Execution>> + Send + 'static,
+    ) -> Result<Execution> {
+        let task = self.tasks.spawn_on(run, &self.parts.runtime);
+        task.await.unwrap_or_else(|panic| {
+            let detail = format!("the run's task ended early: {panic}");
+            Err(ExecutorError::Internal { detail }.into())
+        })
     }
 
     pub(crate) fn route(
@@ -218,14 +237,14 @@ impl Engine {
         if !problems.is_empty() {
             return Err(Error::InvalidRequest { problems });
         }
-        if let Some(run) = self.live_run(tenant, id) {
-            let live = run.subscribe();
-            run.stop(Stop::Cancel {
-                actor: actor.map(ToOwned::to_owned),
-            });
-            if let Some(live) = live {
-                watch::until_over(live).await;
+        // One that waits may be taken up, or be changed by others, meanwhile.
+        for _ in 0..CANCEL_TRIES {
+            if self.stop_live(tenant, id, actor).await
+                || !self.cancel_waiting(tenant, id, actor).await?
+            {
+                break;
             }
+            tokio::time::sleep(CANCEL_PAUSE).await;
         }
         let execution = self.get(tenant, id).await?;
         if !execution.status.is_terminal() {
@@ -236,6 +255,21 @@ impl Engine {
             });
         }
         Ok(execution)
+    }
+
+    /// Stops a run of this instance and waits for its end; false when there is none.
+    async fn stop_live(&self, tenant: &TenantId, id: ExecutionId, actor: Option<&str>) -> bool {
+        let Some(run) = self.live_run(tenant, id) else {
+            return false;
+        };
+        let live = run.subscribe();
+        run.stop(Stop::Cancel {
+            actor: actor.map(ToOwned::to_owned),
+        });
+        if let Some(live) = live {
+            watch::until_over(live).await;
+        }
+        true
     }
 
     pub(crate) async fn watch(

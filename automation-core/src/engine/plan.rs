@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
+use super::waiting::Wait;
 use crate::error::{Error, Problem, Result};
 use crate::execution::Trigger;
 use crate::json;
@@ -23,10 +24,12 @@ pub(super) struct Plan {
     pub(super) trigger: Trigger,
     pub(super) parameters: Map<String, Value>,
     pub(super) ticket_id: Option<String>,
-    pub(super) ticket: Option<Value>,
-    pub(super) classification: Option<Value>,
+    pub(super) ticket: Option<Arc<Value>>,
+    pub(super) classification: Option<Arc<Value>>,
     pub(super) actor: Option<String>,
     pub(super) dry_run: bool,
+    /// What it has to wait for before it runs.
+    pub(super) wait: Option<Wait>,
 }
 
 impl Plan {
@@ -46,7 +49,7 @@ impl Plan {
             ("/classification", &self.classification),
         ];
         for (pointer, document) in documents {
-            if let Some(Err(problem)) = document.as_ref().map(json::check) {
+            if let Some(Err(problem)) = document.as_deref().map(json::check) {
                 problems.push(Problem::new(
                     format!("{pointer}{}", problem.pointer),
                     problem.detail,
@@ -74,11 +77,12 @@ impl Engine {
             dry_run: asks_for_dry_run(&parameters),
             trigger: Trigger::Ticket,
             ticket_id: Some(ticket.id().to_owned()),
-            ticket: Some(Value::Object(ticket.fields().clone())),
-            classification: Some(json!(classification)),
+            ticket: Some(Arc::new(Value::Object(ticket.fields().clone()))),
+            classification: Some(Arc::new(json!(classification))),
             script,
             parameters,
             actor,
+            wait: None,
         }
         .checked()
     }
@@ -96,6 +100,7 @@ impl Engine {
             script,
             parameters,
             actor: request.actor,
+            wait: None,
         }
         .checked()
     }
@@ -123,6 +128,7 @@ impl Engine {
             script,
             parameters,
             actor: request.actor,
+            wait: None,
         }
         .checked()
     }

@@ -187,7 +187,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
     })
 }
 
-fn storage_error(error: WriteError) -> Error {
+pub(super) fn storage_error(error: WriteError) -> Error {
     match error {
         WriteError::Storage(error) => error.into(),
         WriteError::Exists { .. } | WriteError::Mismatch { .. } => Error::Conflict {

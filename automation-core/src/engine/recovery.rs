@@ -96,6 +96,9 @@ async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageEr
     let (mut page, mut recovered) = (Page::first(limits::PAGE_ROWS_MAX), 0);
     loop {
         let rows = engine.parts.storage.list(&query, &page).await?;
+        rows.items
+            .iter()
+            .for_each(|row| engine.waiting.expect_row(row));
         let orphans = rows.items.iter().filter(|row| is_orphan(engine, row, now));
         recovered += end_orphans(engine, orphans, now).await?;
         let Some(next) = rows.next else {
@@ -105,8 +108,11 @@ async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageEr
     }
 }
 
-/// A row without a lease waits for its time; nobody has to hold it.
+/// A row that waits is held by nobody, or by a claim that ends by itself: whoever takes it up next lets it run.
 fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>) -> bool {
+    if row.is_waiting() || (row.status == Status::Starting && row.run_at.is_some()) {
+        return false;
+    }
     let expired = row.lease_until.is_some_and(|lease_until| lease_until < now);
     if row.claimed_by.as_ref() == Some(&engine.instance) {
         return !engine.live.lock().contains_key(&row.id);

@@ -101,6 +101,23 @@ impl Script {
         })
     }
 
+    /// Reads a script from the source that was kept of one of its versions, and lets `inspect` look at it.
+    pub(crate) fn kept<E>(
+        path: impl AsRef<Path>,
+        source: &str,
+        version: &str,
+        inspect: impl FnOnce(&Self) -> Result<Inspection, E>,
+    ) -> Result<Result<Self, Vec<Diagnostic>>, E> {
+        let mut script = match Self::parse(path, source.as_bytes()) {
+            Ok(script) => script,
+            Err(diagnostics) => return Ok(Err(diagnostics)),
+        };
+        // The file may have had a byte order mark, which the source has not.
+        script.version = version.into();
+        let inspection = inspect(&script)?;
+        Ok(script.admit(inspection))
+    }
+
     /// Returns the name, for instance `disk_cleanup.py`.
     #[must_use]
     pub fn name(&self) -> &str {

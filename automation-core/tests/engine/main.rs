@@ -15,4 +15,5 @@ mod secrets;
 mod stopping;
 mod support;
 mod validating;
+mod waiting;
 mod watching;

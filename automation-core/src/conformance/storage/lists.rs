@@ -63,6 +63,7 @@ fn sample(n: u64, numbers: &mut Numbers) -> Execution {
         status: numbers.one_of(&[Status::Starting, Status::Running]),
         started_at: at(numbers.one_of(&[0, 1, 2, 3])),
         lease_until: lease.map(at),
+        idempotency_key: (n % 2 == 1).then(|| format!("key {n}")),
         ..fresh(n)
     }
 }
@@ -88,6 +89,7 @@ fn sample_query(numbers: &mut Numbers) -> ExecutionQuery {
         since: numbers.one_of(&[None, None, Some(1), Some(2)]).map(at),
         until: numbers.one_of(&[None, None, Some(1), Some(3)]).map(at),
         lease_before: numbers.one_of(&[None, None, Some(11), Some(20)]).map(at),
+        idempotency_key: word(numbers.one_of(&[None, None, None, Some("key 3")])),
         without_output: false,
     }
 }
@@ -107,6 +109,7 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         && is(&query.script_name, &row.script_name)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))
         && query.since.is_none_or(|since| row.started_at >= since)
+        && (query.idempotency_key.is_none() || query.idempotency_key == row.idempotency_key)
         && before(query.until, Some(row.started_at))
         && before(query.lease_before, row.lease_until)
 }

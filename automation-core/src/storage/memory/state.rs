@@ -26,7 +26,8 @@ pub(super) struct State {
     pub(super) open: Index,
     pub(super) by_tenant: HashMap<TenantId, Index>,
     pub(super) by_ticket: HashMap<(TenantId, String), Index>,
-    keys: HashMap<(TenantId, String), ExecutionId>,
+    /// Each holds one place.
+    pub(super) by_key: HashMap<(TenantId, String), Index>,
     pub(super) events: HashMap<ExecutionId, BTreeMap<u32, Event>>,
     pub(super) records: BTreeMap<RecordKey, Record>,
     pub(super) days: BTreeMap<(TenantId, NaiveDate, String), ScriptStats>,
@@ -108,7 +109,7 @@ impl State {
         }
         if let Some(key) = &execution.idempotency_key
             && self
-                .keys
+                .by_key
                 .contains_key(&(execution.tenant_id.clone(), key.clone()))
         {
             return Err(write::existing_key(key));
@@ -131,7 +132,8 @@ impl State {
             .insert(place);
         self.by_ticket.entry(ticket).or_default().insert(place);
         if let Some(key) = execution.idempotency_key.clone() {
-            self.keys.insert((tenant.clone(), key), execution.id);
+            let index = Index::from([place]);
+            self.by_key.insert((tenant.clone(), key), index);
         }
     }
 
@@ -158,9 +160,16 @@ impl State {
                 isolation,
             } => {
                 row.status = Status::Running;
+                row.reason = None;
                 row.isolation = isolation;
                 row.claimed_by = Some(claimed_by);
                 row.lease_until = Some(held::time(lease_until));
+            }
+            Change::Wait { reason, run_at } => {
+                row.reason = reason;
+                row.run_at = run_at.map(held::time);
+                (row.claimed_by, row.lease_until) = (None, None);
+                row.epoch += 1;
             }
             Change::End(mut completion) => {
                 held::completion(&mut completion);
@@ -303,7 +312,7 @@ impl State {
         let ticket = (row.tenant_id.clone(), row.ticket_id);
         self.by_ticket.entry(ticket).or_default().remove(&place);
         if let Some(key) = row.idempotency_key {
-            self.keys.remove(&(row.tenant_id, key));
+            self.by_key.remove(&(row.tenant_id, key));
         }
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::value::text;
 use crate::execution::{
-    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, TenantId, Trigger,
+    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, Reason, TenantId, Trigger,
 };
 use crate::status::Status;
 use crate::storage::tally::{Ended, Tally};
@@ -46,6 +46,16 @@ pub(super) struct Run<'w> {
     pub(super) isolation: Isolation,
 }
 
+/// A change of what an execution waits for.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) id: ExecutionId,
+    pub(super) reason: Option<Reason>,
+    pub(super) run_at: Option<DateTime<Utc>>,
+    /// The epoch that it gets.
+    pub(super) epoch: i64,
+}
+
 /// A ticket run that completed.
 #[derive(Debug)]
 pub(super) struct Resolution<'w> {
@@ -63,6 +73,8 @@ pub(super) type Stored<'w> = Option<(&'w serde_json::Value, u64)>;
 #[derive(Debug, Default)]
 pub(super) struct Changes<'w> {
     pub(super) inserts: Vec<&'w Execution>,
+    /// The last one of each execution, before whatever else happened to it.
+    pub(super) waits: BTreeMap<ExecutionId, Wait>,
     pub(super) runs: Vec<Run<'w>>,
     pub(super) ends: Vec<(ExecutionId, &'w Completion)>,
     pub(super) events: Vec<&'w Event>,
@@ -76,6 +88,7 @@ impl Changes<'_> {
     /// Returns whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.inserts.is_empty()
+            && self.waits.is_empty()
             && self.runs.is_empty()
             && self.ends.is_empty()
             && self.events.is_empty()
@@ -96,6 +109,7 @@ enum Undo {
 struct Call<'w> {
     undo: Vec<Undo>,
     inserts: Vec<&'w Execution>,
+    waits: Vec<Wait>,
     runs: Vec<Run<'w>>,
     ends: Vec<(ExecutionId, &'w Completion, Known)>,
     events: Vec<&'w Event>,
@@ -184,6 +198,15 @@ impl Rows {
                 lease_until: *lease_until,
                 isolation: *isolation,
             }),
+            Change::Wait { reason, run_at } => {
+                known.found.epoch += 1;
+                call.waits.push(Wait {
+                    id,
+                    reason: *reason,
+                    run_at: *run_at,
+                    epoch: known.found.epoch,
+                });
+            }
             Change::End(end) => call.ends.push((id, end, known.clone())),
         }
         self.know(id, known, call);
@@ -301,6 +324,8 @@ impl<'w> Changes<'w> {
             self.records.entry(key).or_insert((None, before)).0 = stored;
         }
         self.inserts.extend(call.inserts);
+        let waits = call.waits.into_iter().map(|wait| (wait.id, wait));
+        self.waits.extend(waits);
         self.runs.extend(call.runs);
         self.events.extend(call.events);
         for (id, end, known) in call.ends {

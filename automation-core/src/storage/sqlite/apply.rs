@@ -6,7 +6,7 @@ use super::error::Failure;
 use super::resolution::{Resolution, Resolutions};
 use super::row;
 use super::text;
-use crate::execution::{Completion, Event, Execution, Trigger};
+use crate::execution::{Completion, Event, Execution, Reason, Trigger};
 use crate::status::Status;
 use crate::storage::tally::Ended;
 use crate::storage::write::{self, Found};
@@ -48,6 +48,7 @@ pub(super) struct Writes<'c> {
     insert: Statement<'c>,
     find: Statement<'c>,
     run: Statement<'c>,
+    wait: Statement<'c>,
     end: Statement<'c>,
     due: Statement<'c>,
     take: Statement<'c>,
@@ -69,6 +70,7 @@ impl<'c> Writes<'c> {
             insert: prepare(&row::insert_sql())?,
             find: prepare(FIND_SQL)?,
             run: prepare(RUN_SQL)?,
+            wait: prepare(WAIT_SQL)?,
             end: prepare(row::END_SQL)?,
             due: prepare(&due_sql())?,
             take: prepare(TAKE_SQL)?,
@@ -142,6 +144,10 @@ impl<'c> Writes<'c> {
                 let (claimed_by, isolation) = (claimed_by.as_str(), isolation.as_str());
                 self.run
                     .execute(params![there.rowid, claimed_by, lease_until, isolation])?;
+            }
+            Change::Wait { reason, run_at } => {
+                let (reason, run_at) = (reason.map(Reason::as_str), run_at.map(text::time));
+                self.wait.execute(params![there.rowid, reason, run_at])?;
             }
             Change::End(end) => {
                 let parsed_output = end.parsed_output.as_ref().map(ToString::to_string);
@@ -278,7 +284,11 @@ SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name
 FROM automation_logs WHERE id = ?1 AND tenant_id = ?2";
 
 const RUN_SQL: &str = "\
-UPDATE automation_logs SET status = 'running', claimed_by = ?2, lease_until = ?3, isolation = ?4
+UPDATE automation_logs SET status = 'running', reason = NULL, claimed_by = ?2, lease_until = ?3, isolation = ?4
+WHERE rowid = ?1";
+
+const WAIT_SQL: &str = "\
+UPDATE automation_logs SET reason = ?2, run_at = ?3, claimed_by = NULL, lease_until = NULL, epoch = epoch + 1
 WHERE rowid = ?1";
 
 fn due_sql() -> String {
