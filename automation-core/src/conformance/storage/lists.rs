@@ -291,6 +291,7 @@ pub async fn a_list_can_leave_output_out(storage: &Arc<dyn Storage>) {
     let found = storage.list(&query, &Page::default()).await.unwrap();
     row.output.clear();
     row.stderr.clear();
+    row.context = None;
     row.parsed_output = None;
     assert_eq!(found.items, [row]);
 }
