@@ -576,4 +576,6 @@ pub(crate) struct HealthDto {
     pub(crate) quarantined: usize,
     pub(crate) running: usize,
     pub(crate) queued: usize,
+    /// Runs that have ended, and whose ends are not recorded yet.
+    pub(crate) spooled: usize,
 }

@@ -3,15 +3,18 @@
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `waiting` lets runs wait, for others to decide or for their time, and takes up what is due,
-//! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
+//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
+//! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
 mod gate;
 mod host;
+mod intake;
 mod life;
 mod plan;
 mod quarantine;
 mod record;
 mod recovery;
+mod spool;
 mod venue;
 mod verdict;
 mod waiting;
@@ -20,6 +23,7 @@ mod watch;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::iter;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,9 +37,11 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use self::gate::Gate;
 use self::host::{LiveRun, Stop};
+use self::intake::Intake;
 use self::plan::Plan;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
+use self::spool::Spool;
 use self::venue::wants_isolation;
 use self::waiting::Waiting;
 pub use self::watch::{Update, Watch};
@@ -61,6 +67,9 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const CANCEL_TRIES: usize = 8;
 const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long ends that the storage did not take until it was closed get to reach the spool.
+const SPOOL_GRACE: Duration = Duration::from_secs(2);
+
 /// What the engine is made of.
 pub(crate) struct Parts {
     pub(crate) scripts: ScriptRegistry,
@@ -79,6 +88,8 @@ pub(crate) struct Settings {
     pub(crate) executions_max: usize,
     pub(crate) queue_max: usize,
     pub(crate) lease: Duration,
+    /// Where the ends of runs are kept that the storage does not take.
+    pub(crate) spool: Option<PathBuf>,
     pub(crate) isolate_all: bool,
     pub(crate) limits: LimitPolicy,
 }
@@ -93,6 +104,8 @@ pub(crate) struct Engine {
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
     waiting: Waiting,
+    intake: Intake,
+    spool: Option<Arc<Spool>>,
     validations: Arc<Semaphore>,
     accepting: AtomicBool,
     tasks: TaskTracker,
@@ -112,6 +125,8 @@ impl fmt::Debug for Engine {
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
         inspect_scripts(&parts, &settings)?;
+        let spool = settings.spool.as_deref();
+        let spool = spool.map(|path| Spool::open(path, settings.executions_max));
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
@@ -120,6 +135,8 @@ impl Engine {
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
             waiting: Waiting::new(),
+            intake: Intake::default(),
+            spool: spool.transpose()?.map(Arc::new),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
@@ -179,6 +196,7 @@ impl Engine {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        self.intake.check()?;
         self.quarantine_loaded().await?;
         let venue = self.venue(&plan.script)?;
         if let Some(wait) = plan.wait {
@@ -422,6 +440,8 @@ impl Engine {
             Ok(place) => (Some(place), None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let storage_error = storage_error.or_else(|| self.intake.cause());
+        let spooled = self.spool.as_ref().map_or(0, |spool| spool.len());
         let (running, queued) = self.gate.load();
         let accepting = self.accepting.load(Ordering::Acquire);
         Health {
@@ -432,6 +452,7 @@ impl Engine {
             quarantined: self.known_quarantined(),
             running,
             queued,
+            spooled,
             accepting,
         }
     }
@@ -501,6 +522,11 @@ impl Engine {
                 .err()
                 .map(|error| error.to_string()),
         );
+        if let Some(spool) = &self.spool {
+            // Whoever still had an end to record is told now that the storage is closed, and spools it.
+            let _ = tokio::time::timeout(SPOOL_GRACE, self.tasks.wait()).await;
+            spool.close();
+        }
         (!failures.is_empty()).then(|| failures.join("; "))
     }
 }

@@ -51,6 +51,8 @@ words!(
         /// That a script version is kept out of this process, by its hash. Of the default tenant: scripts are
         /// everybody's.
         Quarantine = "quarantine",
+        /// That the storage takes writes again, by the instance that looked; taken back at once.
+        Probe = "probe",
     }
 );
 

@@ -502,6 +502,7 @@ async fn a_quarantine_that_could_not_be_recorded_holds_and_is_recorded_later() {
         .unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     run(&automation, "plain.py").await;
+    until(async || automation.health().await.is_ready().then_some(())).await;
     assert_eq!(
         run(&automation, "plain.py").await.isolation,
         Isolation::Process

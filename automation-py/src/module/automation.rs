@@ -58,7 +58,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -70,6 +70,7 @@ impl Automation {
         queue_max: Option<i64>,
         isolated: bool,
         isolate_all: bool,
+        spool: Option<PathBuf>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
         let shown = format!(
@@ -83,6 +84,7 @@ impl Automation {
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             isolate_all,
+            spool,
             scripts,
             storage,
         };
