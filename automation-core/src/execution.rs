@@ -313,6 +313,9 @@ pub struct Context {
     /// Its classification, for ticket runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classification: Option<Arc<Value>>,
+    /// What stands for the whole request, of one under a caller's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 impl Context {
@@ -323,6 +326,15 @@ impl Context {
             ticket: Some(Arc::new(ticket)),
             ..Self::default()
         }
+    }
+
+    /// Returns what the next attempt is asked with, if there is anything.
+    pub(crate) fn of_next(&self) -> Option<Arc<Self>> {
+        let next = Self {
+            digest: None,
+            ..self.clone()
+        };
+        (!next.is_empty()).then(|| Arc::new(next))
     }
 
     /// Returns whether there is nothing in it.
@@ -472,6 +484,19 @@ impl Execution {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.status == Status::Starting && self.lease_until.is_none()
+    }
+
+    /// Returns whether it is a ticket run, or repeats one.
+    #[must_use]
+    pub fn is_of_ticket(&self) -> bool {
+        match self.trigger {
+            Trigger::Ticket => true,
+            Trigger::Retry => self
+                .context
+                .as_ref()
+                .is_some_and(|context| context.ticket.is_some()),
+            _ => false,
+        }
     }
 
     /// Returns the first execution of its chain of attempts: itself where it is the first.

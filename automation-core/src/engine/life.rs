@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Engine;
 use super::gate::{Permit, Place};
 use super::host::{Host, HostParts, LiveRun, Stop};
+use super::keys::Key;
 use super::plan::Plan;
 use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
@@ -21,7 +22,7 @@ use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost, Run
 use crate::redact::Redactor;
 use crate::script::Script;
 use crate::status::Status;
-use crate::storage::{Change, Transition};
+use crate::storage::{Change, Transition, Write};
 
 /// Keeps a run findable while its task lives, and ends its watchers' wait when the task ends, even by a panic.
 struct Live {
@@ -205,7 +206,10 @@ impl Life {
             lease_until,
             isolation,
         });
-        match self.commit_until_known(&transition, Vec::new()).await? {
+        match self
+            .commit_until_known(&transition, Vec::new(), Vec::new())
+            .await?
+        {
             None => {
                 self.execution.status = Status::Running;
                 self.execution.reason = None;
@@ -288,8 +292,20 @@ impl Life {
     /// Records the end, however long the storage takes, and takes over what the row says.
     async fn end(&mut self, completion: Completion, events: Vec<Event>) -> Result<()> {
         let transition = self.transition(Change::End(completion.clone()));
-        match self.commit_until_known(&transition, events).await? {
-            None => self.execution.end(completion),
+        let script = &self.plan.script;
+        let next = self
+            .engine
+            .next_attempt(script, &self.execution, &completion);
+        let also = next
+            .iter()
+            .map(|next| Write::Insert(Box::new(next.clone())));
+        let also = also.collect();
+        match self.commit_until_known(&transition, also, events).await? {
+            None => {
+                self.execution.end(completion);
+                next.iter()
+                    .for_each(|next| self.engine.waiting.expect_row(next));
+            }
             Some(row) => self.execution = *row,
         }
         Ok(())
@@ -354,6 +370,10 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan, redactor: &Redactor)
     redactor.value(&mut execution.parameters);
     execution.dry_run = plan.dry_run;
     execution.context = context(plan).map(Arc::new);
+    execution.idempotency_key = plan.key.as_ref().map(|key| key.text().to_owned());
+    if let Some(links) = plan.links {
+        links.apply(&mut execution);
+    }
     execution.claimed_by = Some(engine.instance.clone());
     execution.lease_until = Some(engine.lease_until(now));
     execution
@@ -364,6 +384,7 @@ fn context(plan: &Plan) -> Option<Context> {
     let context = Context {
         ticket: plan.ticket.clone(),
         classification: plan.classification.clone(),
+        digest: plan.key.as_ref().and_then(Key::digest).cloned(),
     };
     (!context.is_empty()).then_some(context)
 }

@@ -2,13 +2,15 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `waiting` lets runs wait, for others to decide or for their time, and takes up what is due,
+//! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for their time, and takes up what is due,
 //! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
 //! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
+mod attempts;
 mod gate;
 mod host;
 mod intake;
+mod keys;
 mod life;
 mod plan;
 mod quarantine;
@@ -198,18 +200,35 @@ impl Engine {
         }
         self.intake.check()?;
         self.quarantine_loaded().await?;
+        let key = plan.key.clone();
+        if let Some(recorded) = self.answer_again(tenant, key.as_ref()).await? {
+            return Ok(recorded);
+        }
+        let may_repeat = plan.script.metadata().retry.is_some();
+        match self.admit(tenant, plan).await {
+            Ok(execution) if may_repeat || !execution.status.is_terminal() => {
+                self.until_end(execution).await
+            }
+            // Another request under the same key was faster.
+            Err(error @ Error::Conflict { .. }) => {
+                self.answer_again(tenant, key.as_ref()).await?.ok_or(error)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Records a run and lets it run; returns it at its end, or as it waits or as another instance has it.
+    async fn admit(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+        if plan.script.metadata().retry.is_some() {
+            waiting::check_keepable(&plan)?;
+        }
         let venue = self.venue(&plan.script)?;
         if let Some(wait) = plan.wait {
             return self.accept_waiting(tenant, plan, venue, wait).await;
         }
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        let execution = self.in_task(life.run(place)).await?;
-        if execution.status.is_terminal() {
-            return Ok(execution);
-        }
-        // Another instance took the run over.
-        self.watch(tenant, execution.id).await?.end().await
+        self.in_task(life.run(place)).await
     }
 
     async fn in_task(

@@ -5,6 +5,7 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod attempts;
 mod disk;
 mod effects;
 mod faults;

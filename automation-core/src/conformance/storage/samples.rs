@@ -54,6 +54,7 @@ pub(super) fn full(n: u64) -> Execution {
         context: Some(Arc::new(Context {
             ticket: Some(Arc::new(json!({"id": "票-7", "ä": [null, 0.1]}))),
             classification: Some(Arc::new(json!("anything"))),
+            digest: Some("d".repeat(64)),
         })),
         reason: Some(Reason::NotStarted),
         completed_at: Some(at(1) + TimeDelta::microseconds(1)),

@@ -164,13 +164,13 @@ impl Engine {
 }
 
 /// Refuses what must not outlive the process (promise P9).
-fn check_keepable(plan: &Plan) -> Result<()> {
+pub(super) fn check_keepable(plan: &Plan) -> Result<()> {
     let secrets = plan.script.parameters().secret_names(&plan.parameters);
     if secrets.is_empty() {
         return Ok(());
     }
     let what = format!(
-        "script {:?} would have to wait, and its secret parameters ({}) would have to be stored, for which there is \
+        "script {:?} may have to wait, and its secret parameters ({}) would have to be stored, for which there is \
          no encryption key: let the script take them by name (ctx.secret)",
         plan.script.name(),
         secrets.join(", ")

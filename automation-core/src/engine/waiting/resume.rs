@@ -138,6 +138,8 @@ impl Plan {
             actor: row.actor.clone(),
             dry_run: row.dry_run,
             wait: None,
+            links: None,
+            key: None,
         }
     }
 }

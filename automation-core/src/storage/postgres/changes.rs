@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub(super) dry_run: bool,
     pub(super) ticket_id: String,
     pub(super) script_name: String,
+    /// Whether it is a ticket run, or repeats one.
+    pub(super) of_ticket: bool,
 }
 
 /// The rows that writes are about: those that are there.
@@ -300,12 +302,13 @@ impl Known {
             dry_run: execution.dry_run,
             ticket_id: execution.ticket_id.clone(),
             script_name: execution.script_name.clone(),
+            of_ticket: execution.is_of_ticket(),
         }
     }
 
     /// Returns whether such an end resolves the ticket.
     fn resolves(&self, end: &Completion) -> bool {
-        self.trigger == Trigger::Ticket && end.status == Status::Completed && !self.dry_run
+        self.of_ticket && end.status == Status::Completed && !self.dry_run
     }
 }
 

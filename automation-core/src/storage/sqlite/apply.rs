@@ -169,9 +169,7 @@ impl<'c> Writes<'c> {
         end: &Completion,
         parsed_output: Option<&str>,
     ) -> Result<(), Failure> {
-        let resolves =
-            there.trigger == Trigger::Ticket && end.status == Status::Completed && !there.dry_run;
-        if !resolves {
+        if !there.of_ticket || end.status != Status::Completed || there.dry_run {
             return Ok(());
         }
         let resolution = Resolution {
@@ -261,6 +259,8 @@ struct There {
     dry_run: bool,
     ticket_id: String,
     script_name: String,
+    /// Whether it is a ticket run, or repeats one.
+    of_ticket: bool,
 }
 
 impl There {
@@ -275,12 +275,14 @@ impl There {
             dry_run: row.get(4)?,
             ticket_id: row.get(5)?,
             script_name: row.get(6)?,
+            of_ticket: row.get(7)?,
         })
     }
 }
 
 const FIND_SQL: &str = "\
-SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name
+SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name,
+    CASE trigger WHEN 'retry' THEN json_type(context, '$.ticket') IS NOT NULL ELSE trigger = 'ticket' END
 FROM automation_logs WHERE id = ?1 AND tenant_id = ?2";
 
 const RUN_SQL: &str = "\
