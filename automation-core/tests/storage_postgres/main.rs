@@ -7,6 +7,7 @@
 
 mod cluster;
 mod faults;
+mod keys;
 mod proxy;
 mod resolutions;
 mod rows;
