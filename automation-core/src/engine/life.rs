@@ -57,6 +57,8 @@ pub(super) struct Life {
     pub(super) run: Arc<LiveRun>,
     executor: Arc<dyn Executor>,
     redactor: Redactor,
+    /// The attempt that follows it, once it has ended.
+    next: Option<Execution>,
 }
 
 impl Life {
@@ -80,6 +82,7 @@ impl Life {
             execution,
             run,
             redactor,
+            next: None,
         }
     }
 
@@ -98,6 +101,7 @@ impl Life {
             plan,
             executor,
             execution: row,
+            next: None,
         }
     }
 
@@ -127,10 +131,11 @@ impl Life {
         Ok(self.execution)
     }
 
+    /// Records the run and lets it run; returns it at its end, or the attempt that follows it.
     pub(super) async fn run(mut self, place: Place) -> Result<Execution> {
         let _live = Live::new(&self.engine, self.execution.id, &self.run);
         self.until_recorded_end(place).await?;
-        Ok(self.execution)
+        Ok(self.next.unwrap_or(self.execution))
     }
 
     async fn until_recorded_end(&mut self, place: Place) -> Result<()> {
@@ -305,6 +310,7 @@ impl Life {
                 self.execution.end(completion);
                 next.iter()
                     .for_each(|next| self.engine.waiting.expect_row(next));
+                self.next = next;
             }
             Some(row) => self.execution = *row,
         }
