@@ -3,7 +3,7 @@
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for their time, and takes up what is due,
-//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
+//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up,
 //! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
 mod attempts;
@@ -11,6 +11,7 @@ mod gate;
 mod host;
 mod intake;
 mod keys;
+mod late;
 mod life;
 mod plan;
 mod quarantine;

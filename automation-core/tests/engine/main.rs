@@ -8,6 +8,8 @@
 mod attempts;
 mod disk;
 mod effects;
+#[path = "../support/engines.rs"]
+mod engines;
 mod faults;
 mod output_schema;
 mod quarantine;

@@ -6,8 +6,11 @@
 )]
 
 mod cluster;
+#[path = "../support/engines.rs"]
+mod engines;
 mod faults;
 mod keys;
+mod outage;
 mod proxy;
 mod resolutions;
 mod rows;
