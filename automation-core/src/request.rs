@@ -1,6 +1,7 @@
 //! What the verbs of the handle are asked: the same structs behind Rust, Python and HTTP.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,8 @@ pub struct ExecuteRequest {
     pub classification: Classification,
     /// Who asks.
     pub actor: Option<String>,
+    /// How long the answer may take; see [`with_patience`](Self::with_patience).
+    pub patience: Option<Duration>,
 }
 
 impl ExecuteRequest {
@@ -126,7 +129,16 @@ impl ExecuteRequest {
             ticket,
             classification,
             actor: None,
+            patience: None,
         }
+    }
+
+    /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
+    /// returned as it stands, and goes on. Without it the answer is the end.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Says who asks.
@@ -151,6 +163,8 @@ pub struct ManualRequest {
     pub actor: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
+    /// How long the answer may take; see [`with_patience`](Self::with_patience).
+    pub patience: Option<Duration>,
 }
 
 impl fmt::Debug for ManualRequest {
@@ -174,7 +188,16 @@ impl ManualRequest {
             ticket_id: None,
             actor: None,
             dry_run: false,
+            patience: None,
         }
+    }
+
+    /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
+    /// returned as it stands, and goes on. Without it the answer is the end.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Sets the parameters; the verb validates them against the script's schema.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Engine;
 use super::gate::{Permit, Place};
 use super::host::{Host, HostParts, LiveRun, Stop};
+use super::patience::Impatient;
 use super::plan::Plan;
 use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
@@ -53,6 +54,8 @@ pub(super) struct Life {
     pub(super) plan: Plan,
     pub(super) execution: Execution,
     pub(super) run: Arc<LiveRun>,
+    /// A caller who is told when the run is recorded.
+    pub(super) impatient: Option<Impatient>,
     executor: Arc<dyn Executor>,
     redactor: Redactor,
 }
@@ -77,6 +80,7 @@ impl Life {
             executor,
             execution,
             run,
+            impatient: None,
             redactor,
         }
     }
@@ -119,10 +123,12 @@ impl Life {
             Place::Free(permit) => {
                 self.execution.status = Status::Running;
                 self.insert().await?;
+                self.tell_recorded();
                 Ok(Some(permit))
             }
             Place::Queued(waiter) => {
                 self.insert().await?;
+                self.tell_recorded();
                 let cancel = self.run.cancel_token().clone();
                 let permit = tokio::select! {
                     permit = waiter.permit() => permit,
@@ -160,6 +166,7 @@ impl Life {
                 self.execution.status = Status::Running;
                 self.execution.lease_until = Some(lease_until);
                 self.execution.isolation = isolation;
+                self.run.moved();
                 Ok(true)
             }
             Some(row) => {

@@ -1,7 +1,7 @@
 //! The life of one run: the only place that orders storage, executor and parser calls.
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
-//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
+//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
 //! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 
@@ -9,6 +9,7 @@ mod gate;
 mod host;
 mod intake;
 mod life;
+mod patience;
 mod plan;
 mod quarantine;
 mod record;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as watch_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch as watch_channel};
 use tokio_util::task::TaskTracker;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -160,8 +161,9 @@ impl Engine {
         tenant: &TenantId,
         request: ExecuteRequest,
     ) -> Result<Execution> {
+        let patience = request.patience;
         let plan = self.plan_ticket(request)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, patience).await
     }
 
     pub(crate) async fn manual(
@@ -169,8 +171,9 @@ impl Engine {
         tenant: &TenantId,
         request: ManualRequest,
     ) -> Result<Execution> {
+        let patience = request.patience;
         let plan = self.plan_manual(request)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, patience).await
     }
 
     pub(crate) async fn test(
@@ -179,11 +182,16 @@ impl Engine {
         request: TestRequest,
     ) -> Result<Execution> {
         let plan = self.plan_test(request)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, None).await
     }
 
     /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
-    async fn accept(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+    async fn accept(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        plan: Plan,
+        patience: Option<Duration>,
+    ) -> Result<Execution> {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -191,17 +199,30 @@ impl Engine {
         self.quarantine_loaded().await?;
         let venue = self.venue(&plan.script)?;
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
-        let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
-        let execution = task.await.unwrap_or_else(|panic| {
-            let detail = format!("the run's task ended early: {panic}");
-            Err(ExecutorError::Internal { detail }.into())
-        })?;
+        let mut life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
+        if let Some(patience) = patience {
+            let (caller, recorded) = oneshot::channel();
+            life.tell(caller);
+            let end = self.in_task(life.run(place));
+            return self.within(tenant, patience, recorded, end).await;
+        }
+        let execution = self.in_task(life.run(place)).await?;
         if execution.status.is_terminal() {
             return Ok(execution);
         }
         // Another instance took the run over.
         self.watch(tenant, execution.id).await?.end().await
+    }
+
+    async fn in_task(
+        &self,
+        run: impl Future<Output = Result<Execution>> + Send + 'static,
+    ) -> Result<Execution> {
+        let task = self.tasks.spawn_on(run, &self.parts.runtime);
+        task.await.unwrap_or_else(|panic| {
+            let detail = format!("the run's task ended early: {panic}");
+            Err(ExecutorError::Internal { detail }.into())
+        })
     }
 
     pub(crate) fn route(

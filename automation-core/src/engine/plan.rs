@@ -66,6 +66,7 @@ impl Engine {
             ticket,
             classification,
             actor,
+            ..
         } = request;
         check_common(actor.as_deref(), Some(ticket.id()))?;
         let (_, script) = self.route(&ticket, &classification)?;

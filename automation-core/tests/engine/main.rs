@@ -9,6 +9,7 @@ mod disk;
 mod effects;
 mod faults;
 mod output_schema;
+mod patience;
 mod quarantine;
 mod recovery;
 mod runs;

@@ -2,18 +2,22 @@
 
 use automation_core::Automation;
 use axum::extract::State;
+use axum::response::Response;
 
-use super::message_of;
+use super::asked::{self, WaitParameters};
+use super::parameters::{self, QueryResult};
 use crate::document::Document;
-use crate::dto::{Envelope, RunDto};
 use crate::error::ApiResult;
 use crate::request;
 
 pub(super) async fn execute(
     State(automation): State<Automation>,
+    query: QueryResult<WaitParameters>,
     document: Document,
-) -> ApiResult<Envelope<RunDto>> {
-    let execution = automation.execute(request::execute(document)?).await?;
-    let message = message_of("Automation", "completed successfully", &execution);
-    Ok(Envelope::new(RunDto::from(execution), message))
+) -> ApiResult<Response> {
+    let patience = parameters::query(query)?.patience()?;
+    let mut request = request::execute(document)?;
+    request.patience = patience;
+    let execution = automation.execute(request).await?;
+    Ok(asked::answer(execution))
 }
