@@ -1,4 +1,4 @@
-//! Streams of events over real sockets: many idle ones, readers that do not read, and the server's end.
+//! Streams of events over real sockets: readers that do not read, and the server's end.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy knows only the functions that are marked as tests"
@@ -6,132 +6,18 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use automation_core::executor::{Ending, FnExecutor, Invocation, Outcome, RunEvent};
-use automation_http::{ConnectionLimits, StreamLimits, router, serve};
-use axum::http::StatusCode;
-use serde_json::json;
-use support::{App, config};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
-
-struct Serving {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-    app: App,
-    place: String,
-}
-
-/// Serves one run that is under way.
-async fn start(executor: FnExecutor, streams_max: usize) -> Serving {
-    let mut streams = StreamLimits::default();
-    streams.streams_max = streams_max;
-    streams.per_client_max = streams_max;
-    let app = App::running(executor, config().with_streams(streams));
-    let body = json!({"script_name": "slow.py"});
-    let asked = app.post("/api/automation/manual?wait=0", &body).await;
-    asked.data_of(StatusCode::ACCEPTED);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut limits = ConnectionLimits::default();
-    limits.connections_max = streams_max + 16;
-    let served = router(app.automation.clone(), config().with_streams(streams));
-    let task = tokio::spawn(serve(vec![listener], served, limits, async {
-        let _ = stopped.await;
-    }));
-    let place = asked.header("location").unwrap().to_owned();
-    Serving {
-        address,
-        stop,
-        task,
-        app,
-        place,
-    }
-}
-
-impl Serving {
-    async fn open(&self, stream: TcpStream) -> BufReader<TcpStream> {
-        let mut stream = BufReader::with_capacity(256, stream);
-        let request = format!(
-            "GET {}/events HTTP/1.1\r\nhost: localhost\r\n\r\n",
-            self.place
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream
-    }
-
-    async fn connect(&self) -> BufReader<TcpStream> {
-        self.open(TcpStream::connect(self.address).await.unwrap())
-            .await
-    }
-}
-
-/// Reads until a line begins as `start` does.
-async fn until_line(stream: &mut BufReader<TcpStream>, start: &str) -> bool {
-    let mut line = String::new();
-    while stream.read_line(&mut line).await.unwrap() > 0 {
-        if line.starts_with(start) {
-            return true;
-        }
-        line.clear();
-    }
-    false
-}
-
-/// Runs go on until they are released.
-fn held(release: &Arc<Notify>) -> FnExecutor {
-    let release = Arc::clone(release);
-    FnExecutor::new(move |_: Invocation| {
-        let release = Arc::clone(&release);
-        async move {
-            release.notified().await;
-            Outcome::new(Ending::Completed)
-        }
-    })
-}
-
-#[cfg(target_os = "linux")]
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.unwrap().split_whitespace().nth(1);
-    kib.unwrap().parse().unwrap()
-}
-
-/// The bound is for the server; here its clients' ends are in the same process.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_thousand_idle_streams_are_cheap() {
-    let release = Arc::new(Notify::new());
-    let serving = start(held(&release), 1000).await;
-    drop(serving.connect().await);
-    let before = resident_kib();
-    let mut streams = Vec::new();
-    for _ in 0..1000 {
-        let mut stream = serving.connect().await;
-        assert!(until_line(&mut stream, "event: status").await);
-        streams.push(stream);
-    }
-    let grown = resident_kib().saturating_sub(before);
-    assert!(grown <= 32 * 1024, "{grown} KiB");
-    println!("1000 idle streams hold {grown} KiB");
-    release.notify_one();
-    for stream in &mut streams {
-        assert!(until_line(stream, "event: end").await);
-    }
-}
+use support::streaming::{held, start, until_line};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
 #[tokio::test]
 async fn a_reader_who_does_not_read_holds_up_nobody_and_little() {
-    const LINES: usize = 3000;
+    const LINES: usize = 1000;
     let (go, sent) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let (wait, count) = (Arc::clone(&go), Arc::clone(&sent));
     let executor = FnExecutor::new(move |invocation: Invocation| {

@@ -6,6 +6,8 @@
     reason = "only code inside test functions may do so without saying"
 )]
 
+pub(crate) mod streaming;
+
 use std::sync::Arc;
 use std::time::Duration;
 
