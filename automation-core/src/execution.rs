@@ -197,6 +197,8 @@ words!(
         Contamination = "contamination",
         /// A script that could not be stopped has ended after all; its row stays as it is (promise P3).
         LateEnd = "late_end",
+        /// The ticket's resolution could not be recorded: the customer's table refused it.
+        Resolution = "resolution",
     }
 );
 

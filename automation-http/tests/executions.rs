@@ -9,6 +9,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use automation_core::ManualClock;
 use automation_core::executor::{CapturedText, Ending, FnExecutor, Invocation, Outcome};
 use automation_http::RateLimit;
 use axum::http::StatusCode;
@@ -262,10 +263,10 @@ async fn a_script_is_shown_with_its_source() {
 
 #[tokio::test]
 async fn statistics_have_windows() {
-    let app = App::new();
+    let clock = Arc::new(ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap()));
+    let app = App::with(config().with_clock(clock));
     app.execute("T-1").await.data();
-    let today = chrono::Utc::now().date_naive().to_string();
-    for (query, since) in [("window=1d", json!(today)), ("", Value::Null)] {
+    for (query, since) in [("window=7d", json!("2026-02-23")), ("", Value::Null)] {
         let answer = app.get(&format!("/api/automation/stats?{query}")).await;
         assert_eq!(answer.json()["since"], since);
         assert_eq!(answer.data()["total_automations"], 1);
@@ -274,5 +275,87 @@ async fn statistics_have_windows() {
         let answer = app.get(&format!("/api/automation/stats?{query}")).await;
         answer.error(400, "invalid_request");
         assert_eq!(answer.pointers(), ["/window"], "{query}");
+    }
+}
+
+#[tokio::test]
+async fn executions_are_listed_across_tickets_newest_first_and_paged() {
+    let app = App::new();
+    for n in 0..5 {
+        app.execute(&format!("T-{n}")).await.data();
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let answer = app
+            .get(&format!("/api/automation/executions?limit=2{cursor}"))
+            .await;
+        let rows = answer.data();
+        let tickets = rows.as_array().unwrap().iter();
+        seen.extend(tickets.map(|row| row["ticket_id"].as_str().unwrap().to_owned()));
+        match answer.json()["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["T-4", "T-3", "T-2", "T-1", "T-0"]);
+}
+
+#[tokio::test]
+async fn lists_have_bodies_only_when_asked() {
+    let app = App::new();
+    app.execute("T-1").await.data();
+    let rows = app.get("/api/automation/executions").await.data();
+    for body in ["output", "stderr", "parsed_output"] {
+        assert_eq!(rows[0].get(body), None, "{body}");
+    }
+    let path = "/api/automation/executions?include=output";
+    let rows = app.get(path).await.data();
+    assert_eq!(rows[0]["parsed_output"]["space_freed_gb"], 2.5);
+}
+
+#[tokio::test]
+async fn lists_are_filtered() {
+    let app = App::new();
+    app.execute("T-1").await.data();
+    let failing = support::ticket("T-2", "VPN Issue");
+    app.post("/api/automation/execute", &failing).await.data();
+    for (query, tickets) in [
+        ("status=failed", &["T-2"][..]),
+        ("status=failed,completed", &["T-2", "T-1"][..]),
+        ("status=running", &[][..]),
+        ("script=disk_cleanup.py", &["T-1"][..]),
+        ("ticket_id=T-1&status=failed", &[][..]),
+        ("ticket_id=T-2", &["T-2"][..]),
+        ("actor=nobody", &[][..]),
+        ("since=2020-01-01", &["T-2", "T-1"][..]),
+        ("until=2020-01-01T00:00:00Z", &[][..]),
+        (
+            "since=2020-01-01&until=2999-01-01&unknown=1",
+            &["T-2", "T-1"][..],
+        ),
+    ] {
+        let path = format!("/api/automation/executions?{query}");
+        let rows = app.get(&path).await.data();
+        let found = rows.as_array().unwrap().iter();
+        let found: Vec<_> = found
+            .map(|row| row["ticket_id"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, tickets, "{query}");
+    }
+    for (query, pointer) in [
+        ("status=gone", "/status"),
+        ("since=yesterday", "/since"),
+        ("until=1", "/until"),
+        ("limit=0", "/limit"),
+        ("limit=501", "/limit"),
+        ("cursor=x", "/cursor"),
+        ("include=everything", "/include"),
+        ("ticket_id=", "/ticket_id"),
+    ] {
+        let answer = app
+            .get(&format!("/api/automation/executions?{query}"))
+            .await;
+        answer.error(400, "invalid_request");
+        assert_eq!(answer.pointers(), [pointer], "{query}");
     }
 }

@@ -7,9 +7,12 @@
 
 mod disk;
 mod effects;
+#[path = "../support/engines.rs"]
+mod engines;
 mod faults;
 mod output_schema;
 mod patience;
+mod pruning;
 mod quarantine;
 mod recovery;
 mod runs;

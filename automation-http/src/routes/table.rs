@@ -25,6 +25,7 @@ pub(crate) fn table() -> Vec<Route> {
         post("/api/automation/execute", execute::execute).limited(),
         post("/api/automation/manual", manual::manual).limited(),
         post("/api/automation/test", test::test).limited(),
+        get("/api/automation/executions", executions::list),
         get("/api/automation/executions/{id}", executions::get),
         post("/api/automation/executions/{id}/cancel", executions::cancel),
         get("/api/automation/executions/{id}/output", output::output),

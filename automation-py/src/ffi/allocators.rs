@@ -109,39 +109,6 @@ unsafe fn usable_bytes(block: *mut c_void) -> usize {
     bytes
 }
 
-/// Heaps of the C library: threads of scripts wait for the GIL, not for each other's heap.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const HEAPS_MAX: i32 = 4;
-/// Free bytes at the end of a heap from which on it is cut, and the size from which on a block is a mapping of its own.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const KEPT_BYTES: i32 = 4 * 1024 * 1024;
-
-/// Makes the C library keep little of what was freed. By itself glibc learns from the largest block that was ever freed
-/// to keep up to 64 MiB a heap, in eight heaps a processor. For a process that is ours alone.
-pub(crate) fn keep_little() {
-    // SAFETY: these are settings of numbers, and may be changed at any time.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS_MAX);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
-    }
-}
-
-/// Gives what is free back to the system: between the blocks of all heaps, and at the end of this thread's. Takes
-/// milliseconds where that is much; needs no GIL.
-pub(crate) fn return_memory() {
-    /// A block of more than 64 KiB makes glibc look at the end of the heap when it is freed.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    const LARGE_BYTES: usize = 128 * 1024;
-    // SAFETY: the block is freed once, and by who allocated it; `malloc_trim` takes no pointer.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    unsafe {
-        libc::malloc_trim(0);
-        libc::free(std::hint::black_box(libc::malloc(LARGE_BYTES)));
-    }
-}
-
 impl Previous {
     #[inline]
     fn get() -> &'static Self {

@@ -54,6 +54,7 @@ pub(super) struct Resolution<'w> {
     pub(super) ticket_id: String,
     pub(super) script_name: String,
     pub(super) output: Option<&'w serde_json::Value>,
+    pub(super) at: DateTime<Utc>,
 }
 
 /// What becomes of a record: its value and revision, or nothing where it is deleted.
@@ -134,8 +135,8 @@ impl Rows {
             Write::Append(event) => self.append(event, call),
             Write::Put { record, expected } => self.put(record, *expected, call),
             Write::Delete { record } => self.delete(record, call),
-            Write::Claim(_) | Write::Renew { .. } => {
-                unreachable!("claims and renewals are about rows that only the database knows")
+            Write::Claim(_) | Write::Renew { .. } | Write::Prune(_) => {
+                unreachable!("such writes are about rows that only the database knows")
             }
         }
     }
@@ -319,6 +320,7 @@ impl<'w> Changes<'w> {
                     ticket_id: known.ticket_id,
                     script_name: known.script_name,
                     output: end.parsed_output.as_ref(),
+                    at: end.completed_at,
                 });
             }
         }

@@ -16,9 +16,9 @@ use super::claims;
 use super::error::Failure;
 use super::lookup::Lookup;
 use super::pipeline::Pipeline;
-use super::resolution::Resolutions;
+use super::resolution::{self, Resolutions};
 use super::row::get;
-use super::{apply, session};
+use super::{apply, prune, session};
 use crate::storage::{Applied, StorageError, Write, WriteError, write};
 
 /// How long a lost connection is tried to be replaced until it is known whether its last commit was applied.
@@ -300,7 +300,10 @@ async fn last_round(client: &Object, writer: Uuid) -> Result<i64, Failure> {
 
 /// Returns whether a write is about rows that only the database knows, and so can't be decided here.
 pub(super) fn is_about_unknown_rows(write: &Write) -> bool {
-    matches!(write, Write::Claim(_) | Write::Renew { .. })
+    matches!(
+        write,
+        Write::Claim(_) | Write::Renew { .. } | Write::Prune(_)
+    )
 }
 
 /// A try to commit a round.
@@ -390,6 +393,9 @@ impl Attempt<'_> {
                     .map_err(|failed| before(failed.failure))?;
                 Ok(Ok(claims::renewed(&answers[place]).map_err(Stop::Failed)?))
             }
+            Write::Prune(write) => prune::prune(&self.session.client, write)
+                .await
+                .map_err(before),
             write => self.single_row(write, pipeline).await,
         }
     }
@@ -420,11 +426,16 @@ impl Attempt<'_> {
                 .await
                 .map_err(|failed| before(failed.failure))?;
             let resolutions = &self.session.resolutions;
-            let recorded = resolutions.of(&changes.resolutions);
-            resolutions
-                .record_each(&recorded, client)
+            let (recorded, mut refused) = resolutions.of(&changes.resolutions);
+            let more = resolutions.record_each(&recorded, client).await;
+            refused.extend(more.map_err(before)?);
+            resolution::tell(&refused, &mut pipeline)
                 .await
                 .map_err(before)?;
+            pipeline
+                .send()
+                .await
+                .map_err(|failed| before(failed.failure))?;
         }
         Ok(answer)
     }
@@ -441,9 +452,14 @@ impl Attempt<'_> {
     /// Makes the changes and commits, in one journey where resolutions are recorded together.
     async fn finish(&self, changes: &Changes<'_>, answers: Vec<Answers>) -> Result<Ended, Stop> {
         let session = self.session;
-        let recorded = session.resolutions.of(&changes.resolutions);
+        let (recorded, mut refused) = session.resolutions.of(&changes.resolutions);
         let mut pipeline = Pipeline::new(&session.client);
         apply::add(changes, &mut pipeline).await.map_err(before)?;
+        if self.manner == Manner::Together {
+            resolution::tell(&refused, &mut pipeline)
+                .await
+                .map_err(before)?;
+        }
         let own_steps = pipeline.len();
         if self.manner == Manner::Together {
             let added = session.resolutions.add(&recorded, &mut pipeline).await;
@@ -457,7 +473,10 @@ impl Attempt<'_> {
                 .resolutions
                 .record_each(&recorded, &session.client)
                 .await;
-            recorded.map_err(before)?;
+            refused.extend(recorded.map_err(before)?);
+            resolution::tell(&refused, &mut pipeline)
+                .await
+                .map_err(before)?;
         }
         pipeline.add("COMMIT", vec![]).await.map_err(before)?;
         let Err(failed) = pipeline.send().await else {
