@@ -117,6 +117,9 @@ pub struct ExecuteRequest {
     pub classification: Classification,
     /// Who asks.
     pub actor: Option<String>,
+    /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
+    /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
+    pub idempotency_key: Option<String>,
     /// How long the answer may take; see [`with_patience`](Self::with_patience).
     pub patience: Option<Duration>,
 }
@@ -129,6 +132,7 @@ impl ExecuteRequest {
             ticket,
             classification,
             actor: None,
+            idempotency_key: None,
             patience: None,
         }
     }
@@ -138,6 +142,13 @@ impl ExecuteRequest {
     #[must_use]
     pub const fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// Sets the key under which at most one execution is recorded.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -161,6 +172,9 @@ pub struct ManualRequest {
     pub ticket_id: Option<String>,
     /// Who asks.
     pub actor: Option<String>,
+    /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
+    /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
+    pub idempotency_key: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
     /// How long the answer may take; see [`with_patience`](Self::with_patience).
@@ -187,6 +201,7 @@ impl ManualRequest {
             parameters: Map::new(),
             ticket_id: None,
             actor: None,
+            idempotency_key: None,
             dry_run: false,
             patience: None,
         }
@@ -211,6 +226,13 @@ impl ManualRequest {
     #[must_use]
     pub fn with_ticket_id(mut self, ticket_id: impl Into<String>) -> Self {
         self.ticket_id = Some(ticket_id.into());
+        self
+    }
+
+    /// Sets the key under which at most one execution is recorded.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -434,6 +456,21 @@ impl<T> Listing<T> {
     #[must_use]
     pub const fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
         Self { items, next }
+    }
+}
+
+/// Checks a key that a caller chose.
+pub(crate) fn check_idempotency_key(key: Option<&str>, problems: &mut Vec<Problem>) {
+    let Some(key) = key else { return };
+    let fits = (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len());
+    if !fits || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems.push(Problem::new(
+            "/idempotency_key",
+            format!(
+                "must be 1 to {} visible ASCII characters without spaces",
+                limits::IDEMPOTENCY_KEY_CHARS_MAX
+            ),
+        ));
     }
 }
 

@@ -6,8 +6,8 @@ use automation_core::executor::ExecutorHealth;
 use automation_core::executor::RunLimits;
 use automation_core::script::{Diagnostic, InvalidScript, Script, Validation};
 use automation_core::{
-    Concern, Consequence, Effect, Event, Execution, Isolation, Quarantined, Reason, ScriptStats,
-    Stats, Status, Trigger,
+    Concern, Consequence, Effect, Event, Execution, ExecutionId, Isolation, Quarantined, Reason,
+    ScriptStats, Stats, Status, Trigger,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -86,6 +86,9 @@ struct Facts {
     script_version: String,
     dry_run: bool,
     attempt: i32,
+    root_id: Option<ExecutionId>,
+    parent_id: Option<ExecutionId>,
+    run_at: Option<String>,
     started_at: String,
     completed_at: Option<String>,
 }
@@ -113,6 +116,9 @@ impl Facts {
             script_version: execution.script_version.clone(),
             dry_run: execution.dry_run,
             attempt: execution.attempt,
+            root_id: execution.root_id,
+            parent_id: execution.parent_id,
+            run_at: execution.run_at.map(timestamp),
             started_at: timestamp(execution.started_at),
             completed_at: execution.completed_at.map(timestamp),
         }
@@ -225,8 +231,6 @@ pub(crate) struct ExecutionDto {
     success: Option<bool>,
     parameters: Value,
     actor: Option<String>,
-    parent_id: Option<String>,
-    root_id: Option<String>,
     run_at: Option<String>,
     #[serde(flatten)]
     facts: Facts,
@@ -263,8 +267,6 @@ impl ExecutionDto {
             id: execution.id.to_string(),
             success: execution.success(),
             trigger: execution.trigger,
-            parent_id: execution.parent_id.map(|id| id.to_string()),
-            root_id: execution.root_id.map(|id| id.to_string()),
             run_at: execution.run_at.map(timestamp),
             ticket_id: execution.ticket_id,
             script_name: execution.script_name,

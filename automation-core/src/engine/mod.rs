@@ -2,14 +2,17 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that
-//! it can't take, `late` tells of those whose run was given up, `recovery` ends what an earlier process left open,
-//! `quarantine` knows which versions are kept out of this process, `lists` answers what is recorded, `prune` deletes
-//! what is old.
+//! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for
+//! their time, and takes up what is due, `venue` says where a script runs, `intake` refuses runs while the storage does
+//! not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up, `recovery` ends
+//! what an earlier process left open, `quarantine` knows which versions are kept out of this process, `lists` answers
+//! what is recorded, `prune` deletes what is old.
 
+mod attempts;
 mod gate;
 mod host;
 mod intake;
+mod keys;
 mod late;
 mod life;
 mod lists;
@@ -22,6 +25,7 @@ mod recovery;
 mod spool;
 mod venue;
 mod verdict;
+mod waiting;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -35,19 +39,21 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch as watch_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as watch_channel};
 use tokio_util::task::TaskTracker;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use self::gate::Gate;
 use self::host::{LiveRun, Stop};
 use self::intake::Intake;
+use self::patience::Impatient;
 use self::plan::Plan;
 pub use self::prune::Retention;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
 use self::spool::Spool;
 use self::venue::wants_isolation;
+use self::waiting::Waiting;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
 use crate::clock::Clock;
@@ -67,6 +73,9 @@ use crate::storage::{Storage, StorageError};
 
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often a cancel looks again at a run that changes under it.
+const CANCEL_TRIES: usize = 8;
+const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long ends that the storage did not take until it was closed get to reach the spool.
 const SPOOL_GRACE: Duration = Duration::from_secs(2);
@@ -105,6 +114,7 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    waiting: Waiting,
     intake: Intake,
     spool: Option<Arc<Spool>>,
     validations: Arc<Semaphore>,
@@ -135,6 +145,7 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            waiting: Waiting::new(),
             intake: Intake::default(),
             spool: spool.transpose()?.map(Arc::new),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
@@ -146,6 +157,7 @@ impl Engine {
         });
         recovery::spawn(&engine);
         prune::spawn(&engine);
+        waiting::spawn(&engine);
         Ok(engine)
     }
 
@@ -193,33 +205,72 @@ impl Engine {
         self.accept(tenant, plan, None).await
     }
 
-    /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
+    /// Accepts a run and answers with its end, or within the caller's patience.
     async fn accept(
         self: &Arc<Self>,
         tenant: &TenantId,
         plan: Plan,
         patience: Option<Duration>,
     ) -> Result<Execution> {
+        let Some(patience) = patience else {
+            return self.settle(tenant, plan, None).await;
+        };
+        let (caller, recorded) = Impatient::new();
+        let end = self.settle(tenant, plan, Some(caller));
+        self.within(patience, recorded, end).await
+    }
+
+    /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
+    async fn settle(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        plan: Plan,
+        caller: Option<Impatient>,
+    ) -> Result<Execution> {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
         self.intake.check()?;
         self.quarantine_loaded().await?;
+        let key = plan.key.clone();
+        if let Some(recorded) = self
+            .answer_again(tenant, key.as_ref(), caller.as_ref())
+            .await?
+        {
+            return Ok(recorded);
+        }
+        let may_repeat = plan.script.metadata().retry.is_some();
+        match self.admit(tenant, plan, caller.clone()).await {
+            Ok(execution) if may_repeat || !execution.status.is_terminal() => {
+                self.until_end(execution).await
+            }
+            // Another request under the same key was faster.
+            Err(error @ Error::Conflict { .. }) => self
+                .answer_again(tenant, key.as_ref(), caller.as_ref())
+                .await?
+                .ok_or(error),
+            admitted => admitted,
+        }
+    }
+
+    /// Records a run and lets it run; returns it at its end, or as it waits or as another instance has it.
+    async fn admit(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        plan: Plan,
+        caller: Option<Impatient>,
+    ) -> Result<Execution> {
+        if plan.script.metadata().retry.is_some() {
+            waiting::check_keepable(&plan)?;
+        }
         let venue = self.venue(&plan.script)?;
+        if let Some(wait) = plan.wait {
+            return self.accept_waiting(tenant, plan, venue, wait).await;
+        }
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
         let mut life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        if let Some(patience) = patience {
-            let (caller, recorded) = oneshot::channel();
-            life.tell(caller);
-            let end = self.in_task(life.run(place));
-            return self.within(tenant, patience, recorded, end).await;
-        }
-        let execution = self.in_task(life.run(place)).await?;
-        if execution.status.is_terminal() {
-            return Ok(execution);
-        }
-        // Another instance took the run over.
-        self.watch(tenant, execution.id).await?.end().await
+        life.impatient = caller;
+        self.in_task(life.run(place)).await
     }
 
     async fn in_task(
@@ -265,14 +316,14 @@ impl Engine {
         if !problems.is_empty() {
             return Err(Error::InvalidRequest { problems });
         }
-        if let Some(run) = self.live_run(tenant, id) {
-            let live = run.subscribe();
-            run.stop(Stop::Cancel {
-                actor: actor.map(ToOwned::to_owned),
-            });
-            if let Some(live) = live {
-                watch::until_over(live).await;
+        // One that waits may be taken up, or be changed by others, meanwhile.
+        for _ in 0..CANCEL_TRIES {
+            if self.stop_live(tenant, id, actor).await
+                || !self.cancel_waiting(tenant, id, actor).await?
+            {
+                break;
             }
+            tokio::time::sleep(CANCEL_PAUSE).await;
         }
         let execution = self.get(tenant, id).await?;
         if !execution.status.is_terminal() {
@@ -283,6 +334,21 @@ impl Engine {
             });
         }
         Ok(execution)
+    }
+
+    /// Stops a run of this instance and waits for its end; false when there is none.
+    async fn stop_live(&self, tenant: &TenantId, id: ExecutionId, actor: Option<&str>) -> bool {
+        let Some(run) = self.live_run(tenant, id) else {
+            return false;
+        };
+        let live = run.subscribe();
+        run.stop(Stop::Cancel {
+            actor: actor.map(ToOwned::to_owned),
+        });
+        if let Some(live) = live {
+            watch::until_over(live).await;
+        }
+        true
     }
 
     pub(crate) async fn watch(

@@ -3,29 +3,37 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::Engine;
 use super::life::Life;
 use crate::error::Result;
-use crate::execution::{Execution, TenantId};
+use crate::execution::Execution;
 
 /// A caller who does not wait for the end, and is told when the run is recorded.
-pub(super) type Impatient = oneshot::Sender<Execution>;
+#[derive(Debug, Clone)]
+pub(super) struct Impatient(mpsc::Sender<Execution>);
 
-impl Life {
-    /// Lets `caller` know when the run is recorded.
-    pub(super) fn tell(&mut self, caller: Impatient) {
-        self.impatient = Some(caller);
+impl Impatient {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Execution>) {
+        let (sender, recorded) = mpsc::channel(1);
+        (Self(sender), recorded)
     }
 
+    /// Tells that a run is recorded. Who went away, or was told already, needs no answer.
+    pub(super) fn tell(&self, execution: &Execution) {
+        let _ = self.0.try_send(execution.clone());
+    }
+}
+
+impl Life {
     /// Tells the caller who is impatient, if there is one, that the run is recorded.
-    pub(super) fn tell_recorded(&mut self) {
-        if let Some(caller) = self.impatient.take() {
-            // Who went away meanwhile needs no answer.
-            let _ = caller.send(self.execution.clone());
+    pub(super) fn tell_recorded(&self) {
+        if let Some(caller) = &self.impatient {
+            caller.tell(&self.execution);
         }
     }
 }
@@ -33,22 +41,33 @@ impl Life {
 impl Engine {
     /// Returns how a run ended, or how it stands when it goes on for longer than `patience` after it was recorded.
     pub(super) async fn within(
-        &self,
-        tenant: &TenantId,
+        self: &Arc<Self>,
         patience: Duration,
-        recorded: oneshot::Receiver<Execution>,
+        mut recorded: mpsc::Receiver<Execution>,
         end: impl Future<Output = Result<Execution>>,
     ) -> Result<Execution> {
         let mut end = pin!(end);
         let recorded = tokio::select! {
             biased;
             ended = &mut end => return ended,
-            Ok(recorded) = recorded => recorded,
+            Some(recorded) = recorded.recv() => recorded,
         };
         match tokio::time::timeout(patience, end).await {
             Ok(ended) => ended,
-            // A storage that does not answer now makes what was recorded no less true.
-            Err(_) => Ok(self.get(tenant, recorded.id).await.unwrap_or(recorded)),
+            Err(_) => Ok(self.newest(recorded).await),
         }
+    }
+
+    /// Returns how a run stands now, or the attempt that follows it. A storage that does not answer makes what was
+    /// recorded no less true.
+    async fn newest(self: &Arc<Self>, recorded: Execution) -> Execution {
+        let now = self.get(&recorded.tenant_id, recorded.id).await;
+        let mut newest = now.unwrap_or(recorded);
+        while newest.status.is_terminal()
+            && let Ok(Some(next)) = self.successor(&newest).await
+        {
+            newest = next;
+        }
+        newest
     }
 }

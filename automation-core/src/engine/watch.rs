@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use super::Engine;
 use super::host::{Subscription, Told};
@@ -18,6 +19,8 @@ use crate::status::Status;
 
 /// How often a run that another instance executes is looked at.
 const POLL: Duration = Duration::from_millis(250);
+/// The same for one that waits.
+const POLL_WAITING: Duration = Duration::from_secs(2);
 
 /// How long a watcher that missed events waits for their record.
 const GAP: Duration = Duration::from_millis(50);
@@ -60,6 +63,10 @@ pub struct Watch {
     /// Where the backlog ends with the end.
     end: Option<Box<Execution>>,
     caught_up: bool,
+    /// Whether it waited when it was last looked at.
+    waits: bool,
+    /// Tells that rows that wait moved on.
+    moves: watch::Receiver<()>,
     /// The page that the backlog is of.
     page: Page,
     /// The number of the last event that was given.
@@ -88,6 +95,7 @@ impl Watch {
             None => (Vec::new(), None),
         };
         Self {
+            moves: engine.waiting.moves(),
             engine,
             tenant,
             id,
@@ -99,6 +107,7 @@ impl Watch {
             moved: None,
             end: None,
             caught_up: false,
+            waits: false,
             page: Page::first(EVENTS_READ),
             seq: 0,
             ended: false,
@@ -174,7 +183,7 @@ impl Watch {
     /// Waits for the run, or for a look at the storage when the run is elsewhere.
     async fn receive(&mut self) {
         let Some(live) = &mut self.live else {
-            tokio::time::sleep(POLL).await;
+            self.wait_for_change().await;
             self.caught_up = false;
             return;
         };
@@ -186,6 +195,15 @@ impl Watch {
                 self.live = None;
                 self.caught_up = false;
             }
+        }
+    }
+
+    /// Waits for the next look: a run elsewhere goes on any time, one that waits is told of where it happens here.
+    async fn wait_for_change(&mut self) {
+        let pause = if self.waits { POLL_WAITING } else { POLL };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = self.moves.changed(), if self.waits => {}
         }
     }
 
@@ -208,7 +226,15 @@ impl Watch {
 
     /// Reads the execution, before its events are read, so that no event of an ended run is missed.
     async fn look(&mut self) -> Result<()> {
+        if self.live.is_none()
+            && let Some(run) = self.engine.live_run(&self.tenant, self.id)
+            && let Some(Subscription { unrecorded, live }) = run.subscribe()
+        {
+            (self.unrecorded, self.live) = (unrecorded, Some(live));
+        }
+        self.moves.mark_unchanged();
         let execution = Box::new(self.engine.get(&self.tenant, self.id).await?);
+        self.waits = execution.is_waiting();
         if execution.status.is_terminal() {
             self.end = Some(execution);
             return Ok(());

@@ -11,6 +11,7 @@ mod output;
 mod parameters;
 mod python_check;
 mod release;
+mod retry;
 mod scripts;
 mod stats;
 mod table;
@@ -20,7 +21,7 @@ mod validate;
 use std::any::Any;
 use std::sync::Arc;
 
-use automation_core::{Automation, Execution, Status};
+use automation_core::{Automation, Execution, Reason, Status};
 use axum::Router;
 use axum::extract::{FromRef, Request};
 use axum::http::{Method, header};
@@ -140,14 +141,16 @@ fn caught(panic: Box<dyn Any + Send>) -> Response {
 
 /// Returns the sentence about a run, for instance `Automation completed successfully`.
 fn message_of(what: &str, completed: &str, execution: &Execution) -> String {
-    let reason = execution.reason.map(automation_core::Reason::as_str);
+    let reason = execution.reason.map(Reason::as_str);
     match execution.status {
+        Status::Starting if execution.is_waiting() => {
+            format!("{what} waits: {}", reason.unwrap_or("scheduled"))
+        }
+        Status::Starting | Status::Running => {
+            format!("{what} accepted, it is {}", execution.status)
+        }
         Status::Completed => format!("{what} {completed}"),
         Status::Cancelled => format!("{what} cancelled"),
-        Status::Starting | Status::Running => match reason {
-            Some(reason) => format!("{what} accepted, it is {}: {reason}", execution.status),
-            None => format!("{what} accepted, it is {}", execution.status),
-        },
         Status::Failed => {
             let cause = execution.error.as_deref().or(reason);
             format!("{what} failed: {}", cause.unwrap_or("unknown"))

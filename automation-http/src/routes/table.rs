@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, on};
 
 use super::{
     Shared, events, execute, executions, health, logs, manual, output, python_check, release,
-    scripts, stats, test, validate,
+    retry, scripts, stats, test, validate,
 };
 
 /// One route.
@@ -28,6 +28,7 @@ pub(crate) fn table() -> Vec<Route> {
         get("/api/automation/executions", executions::list),
         get("/api/automation/executions/{id}", executions::get),
         post("/api/automation/executions/{id}/cancel", executions::cancel),
+        post("/api/automation/executions/{id}/retry", retry::retry).limited(),
         get("/api/automation/executions/{id}/output", output::output),
         get("/api/automation/executions/{id}/events", events::events),
         get("/api/automation/logs/{ticket_id}", logs::logs),

@@ -78,6 +78,7 @@ class Automation:
         classification: dict[str, Any],
         *,
         actor: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Runs the script that the ticket's classification selects, and waits for its end.
 
@@ -85,6 +86,8 @@ class Automation:
             ticket: Has an `id` of 1 to 128 visible characters, and whatever else the script may want to know.
             classification: Has `category` (str), `automation_possible` (bool), and `confidence` (0 to 1) if known.
             actor: Who asks.
+            idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
+                later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
         Returns:
             The run at its end, whether it completed or failed.
@@ -93,6 +96,7 @@ class Automation:
             InvalidRequestError: The ticket, the classification or the actor is malformed.
             AutomationNotPossibleError: The classification says no.
             NoScriptForCategoryError: No script serves the category.
+            ConflictError: Another request was made under the same key.
             InvalidParametersError: The script has a parameter without a default.
             OverloadedError: Every place is taken and the queue is full.
             ClosedError: The handle was shut down.
@@ -108,6 +112,7 @@ class Automation:
         ticket_id: str | None = None,
         actor: str | None = None,
         dry_run: bool = False,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Runs a script by its name, and waits for its end.
 
@@ -117,6 +122,8 @@ class Automation:
             ticket_id: The ticket that the run serves. Default: the execution's own id.
             actor: Who asks.
             dry_run: Whether the script is to change nothing.
+            idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
+                later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
         Returns:
             The run at its end, whether it completed or failed.
@@ -124,6 +131,7 @@ class Automation:
         Raises:
             InvalidRequestError: The ticket's id or the actor is malformed.
             ScriptNotFoundError: No script has this name.
+            ConflictError: Another request was made under the same key.
             InvalidScriptError: The script is not fit to run.
             InvalidParametersError: The parameters do not fit the script's schema.
             UnsupportedError: A dry run of a script that has no `dry_run` parameter.
@@ -174,6 +182,21 @@ class Automation:
             ExecutionNotFoundError: No execution has it.
             ConflictError: Another process holds the run.
             StorageError: The storage does not answer.
+        """
+
+    def retry(self, id: str, *, actor: str | None = None) -> Execution:
+        """Runs once more what an execution ran that did not complete, with the same parameters, and waits for the end.
+
+        The new run is the next attempt of the same chain, at the script's present version. Of several who ask at the
+        same time one run answers all.
+
+        Raises:
+            InvalidRequestError: It is no execution's id.
+            ExecutionNotFoundError: No execution has it.
+            ConflictError: It is open or completed, or nobody knows what it did and its script is not idempotent.
+            InvalidParametersError: The script takes other parameters now, or took secret ones, which are not kept.
+            ScriptNotFoundError: Its script is gone.
+            StorageError: The run could not be recorded.
         """
 
     def logs(

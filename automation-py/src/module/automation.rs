@@ -99,19 +99,21 @@ impl Automation {
     }
 
     /// Runs the script that the ticket's classification selects, and waits for its end.
-    #[pyo3(signature = (ticket, classification, *, actor = None))]
+    #[pyo3(signature = (ticket, classification, *, actor = None, idempotency_key = None))]
     fn execute(
         &self,
         py: Python<'_>,
         ticket: &Bound<'_, PyDict>,
         classification: &Bound<'_, PyDict>,
         actor: Option<String>,
+        idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let mut request = ExecuteRequest::new(
             arguments::ticket(ticket).or_raise(py)?,
             arguments::classification(classification).or_raise(py)?,
         );
         request.actor = actor;
+        request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.execute(request).await },
@@ -120,7 +122,8 @@ impl Automation {
     }
 
     /// Runs a script by its name, and waits for its end.
-    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false))]
+    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, idempotency_key = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn manual(
         &self,
         py: Python<'_>,
@@ -129,6 +132,7 @@ impl Automation {
         ticket_id: Option<String>,
         actor: Option<String>,
         dry_run: bool,
+        idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let parameters = arguments::parameters(script_name, parameters).or_raise(py)?;
         let mut request = ManualRequest::new(script_name)
@@ -136,6 +140,7 @@ impl Automation {
             .with_dry_run(dry_run);
         request.ticket_id = ticket_id;
         request.actor = actor;
+        request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.manual(request).await },
@@ -188,6 +193,16 @@ impl Automation {
         let id = arguments::execution_id(id).or_raise(py)?;
         let execution = self.door.ask(py, move |automation| async move {
             automation.cancel(id, actor.as_deref()).await
+        });
+        Ok(execution?.into())
+    }
+
+    /// Runs once more what an execution ran that did not complete, and waits for the end.
+    #[pyo3(signature = (id, *, actor = None))]
+    fn retry(&self, py: Python<'_>, id: &str, actor: Option<String>) -> PyResult<Execution> {
+        let id = arguments::execution_id(id).or_raise(py)?;
+        let execution = self.door.ask(py, move |automation| async move {
+            automation.retry(id, actor.as_deref()).await
         });
         Ok(execution?.into())
     }

@@ -39,6 +39,7 @@ CREATE TABLE automation_logs (
     -- Long texts come last: a read of a column in front of them does not touch their pages.
     error TEXT,
     parameters JSONB NOT NULL DEFAULT '{}',
+    context JSONB,
     parsed_output JSONB,
     -- Those of 4 KiB and more are blobs: their length in 4 bytes, lowest first, and then an LZ4 block.
     output TEXT NOT NULL DEFAULT '',
