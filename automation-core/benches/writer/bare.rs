@@ -112,10 +112,7 @@ impl<'c> Bare<'c> {
         let mut id = Uuid::encode_buffer();
         let id = text(run.id.as_uuid(), &mut id);
         let tenant = run.tenant_id.as_str();
-        let rowid: i64 = self
-            .find
-            .query_row([id, tenant], |row| row.get(0))
-            .unwrap();
+        let rowid: i64 = self.find.query_row([id, tenant], |row| row.get(0)).unwrap();
         let nothing: Option<String> = None;
         let parsed = end.parsed_output.as_ref().map(json);
         let values = params![
