@@ -1,5 +1,6 @@
 //! The builder of the handle: every configuration error surfaces in `build`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::execution::TenantId;
 use crate::executor::{Executor, LimitPolicy};
 use crate::limits;
 use crate::parser::{JsonInNoise, OutputParser};
+use crate::policy::{Policy, PolicySource};
 use crate::script::ScriptRegistry;
 use crate::secret::{SecretSource, Secrets};
 use crate::storage::{MemoryStorage, Storage};
@@ -27,6 +29,7 @@ pub struct AutomationBuilder {
     storage: Arc<dyn Storage>,
     parser: Arc<dyn OutputParser>,
     secrets: Arc<dyn SecretSource>,
+    policy: PolicySource,
     clock: Arc<dyn Clock>,
     runtime: Option<Handle>,
     settings: Settings,
@@ -41,6 +44,7 @@ impl AutomationBuilder {
             storage: Arc::new(MemoryStorage::default()),
             parser: Arc::new(JsonInNoise),
             secrets: Arc::new(Secrets::new()),
+            policy: PolicySource::Fixed(Arc::default()),
             clock: Arc::new(SystemClock),
             runtime: None,
             settings: Settings::default(),
@@ -101,6 +105,19 @@ impl AutomationBuilder {
         self
     }
 
+    /// Sets the routing policy. Default: one that decides nothing. A wrong one is an error of [`build`](Self::build).
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = PolicySource::Fixed(Arc::new(policy));
+        self
+    }
+
+    /// Sets the file of the routing policy, which is read by [`build`](Self::build) and again by
+    /// [`Automation::reload`]: JSON if its name ends with `.json`, else TOML.
+    pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.policy = PolicySource::File(path.into());
+        self
+    }
+
     /// Sets the clock. Default: the system's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -142,7 +159,7 @@ impl AutomationBuilder {
     /// to recover what an earlier process left open.
     ///
     /// # Errors
-    /// [`BuildError`]: a part is missing, a setting can't work, there is no runtime, the executor broke.
+    /// [`BuildError`]: a part is missing, a setting or the policy can't work, there is no runtime, the executor broke.
     pub fn build(self) -> Result<Automation, BuildError> {
         self.settings.check()?;
         let runtime = match self.runtime {
@@ -164,6 +181,7 @@ impl AutomationBuilder {
             storage: self.storage,
             parser: self.parser,
             secrets: self.secrets,
+            policy: self.policy,
             clock: self.clock,
             runtime,
         };

@@ -179,6 +179,8 @@ words!(
         Shutdown = "shutdown",
         /// The executor could not do its part.
         ExecutorError = "executor_error",
+        /// Somebody stopped the script, its category or everything while it waited for its turn.
+        Stopped = "stopped",
     }
 );
 
@@ -197,6 +199,8 @@ words!(
         Contamination = "contamination",
         /// A script that could not be stopped has ended after all; its row stays as it is (promise P3).
         LateEnd = "late_end",
+        /// Somebody decided about the run: who, what and why.
+        Decision = "decision",
     }
 );
 
@@ -316,6 +320,9 @@ pub struct Execution {
     pub parameters: Value,
     /// Whether the script was told to change nothing.
     pub dry_run: bool,
+    /// Why this script runs, and why so: what the policy or a person decided, in a sentence. `None` where nothing was
+    /// to be decided.
+    pub decision: Option<String>,
     /// Where it stands.
     pub status: Status,
     /// Why it stands there.
@@ -390,6 +397,7 @@ impl Execution {
             actor: None,
             parameters: Value::Object(serde_json::Map::new()),
             dry_run: false,
+            decision: None,
             status: Status::Starting,
             reason: None,
             isolation: Isolation::default(),

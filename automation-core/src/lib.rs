@@ -17,6 +17,7 @@ pub mod executor;
 pub mod json;
 pub mod limits;
 pub mod parser;
+pub mod policy;
 pub mod redact;
 mod request;
 pub mod script;
@@ -28,7 +29,7 @@ pub mod storage;
 pub use automation::{Automation, Health};
 pub use builder::AutomationBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Consequence, Quarantined, Update, Watch};
+pub use engine::{Consequence, Quarantined, StopTarget, Stopped, Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
     Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation,
@@ -36,9 +37,10 @@ pub use execution::{
 };
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;
+pub use policy::Policy;
 pub use request::{
-    Classification, Cursor, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route,
-    StatsQuery, TestRequest, Ticket,
+    Classification, Cursor, ExecuteRequest, Listing, LogsQuery, ManualRequest, Override, Page,
+    Route, StatsQuery, TestRequest, Ticket,
 };
 pub use script::{Script, ScriptRegistry, Validation};
 pub use secret::SecretSource;

@@ -25,10 +25,13 @@ use automation_core::Automation;
 use axum::Router;
 
 /// The routes of the interface, as methods and paths; `{name}` stands for one segment.
-pub const ROUTES: [(&str, &str); 10] = [
+pub const ROUTES: [(&str, &str); 13] = [
     ("POST", "/api/automation/execute"),
     ("POST", "/api/automation/manual"),
     ("POST", "/api/automation/test"),
+    ("POST", "/api/automation/route"),
+    ("POST", "/api/automation/stop"),
+    ("POST", "/api/automation/resume"),
     ("GET", "/api/automation/logs/{ticket_id}"),
     ("GET", "/api/automation/stats"),
     ("GET", "/api/automation/scripts"),

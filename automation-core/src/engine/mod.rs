@@ -3,14 +3,21 @@
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
+//! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is where decisions by people are reported,
+//! `notices` is what every instance has to know before it lets a run start.
 
+mod decided;
+mod decision;
 mod gate;
 mod host;
 mod life;
+mod notices;
 mod plan;
 mod quarantine;
+mod quotas;
 mod record;
 mod recovery;
+mod stops;
 mod venue;
 mod verdict;
 mod watch;
@@ -22,10 +29,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as watch_channel};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch as watch_channel};
 use tokio_util::task::TaskTracker;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -34,6 +42,9 @@ use self::host::{LiveRun, Stop};
 use self::plan::Plan;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
+use self::quotas::{Quotas, Share};
+use self::stops::Stops;
+pub use self::stops::{StopTarget, Stopped};
 use self::venue::wants_isolation;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
@@ -43,9 +54,10 @@ use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
 use crate::executor::{Executor, ExecutorError, LimitPolicy, RunLimits};
 use crate::limits;
 use crate::parser::OutputParser;
+use crate::policy::{Policy, PolicySource};
 use crate::request::{
-    Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
-    TestRequest, Ticket, check_actor, validate_ticket_id,
+    ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, StatsQuery, TestRequest, check_actor,
+    validate_ticket_id,
 };
 use crate::script::{Inspection, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
@@ -63,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) parser: Arc<dyn OutputParser>,
     pub(crate) secrets: Arc<dyn SecretSource>,
+    pub(crate) policy: PolicySource,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
 }
@@ -86,6 +99,10 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    stops: Stops,
+    policy: ArcSwap<Policy>,
+    quotas: Quotas,
+    quotas_loaded: OnceCell<()>,
     validations: Arc<Semaphore>,
     accepting: AtomicBool,
     tasks: TaskTracker,
@@ -104,7 +121,9 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
-        inspect_scripts(&parts, &settings)?;
+        let policy = parts.policy.read()?;
+        let index = inspect_scripts(&parts, &settings)?;
+        warn_of_unknown(&policy, &index);
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
@@ -112,6 +131,10 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            stops: Stops::default(),
+            policy: ArcSwap::new(policy),
+            quotas: Quotas::default(),
+            quotas_loaded: OnceCell::new(),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
@@ -170,11 +193,21 @@ impl Engine {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        self.quarantine_loaded().await?;
+        self.notices_loaded().await?;
+        // Again: what other instances have stopped is known now.
+        self.check_stops(&plan.script, plan.decision.category.as_deref())?;
         let venue = self.venue(&plan.script)?;
-        let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
+        let share = self.share(tenant, &plan).await?;
+        let place = self.gate.enter(
+            plan.actor.as_deref(),
+            plan.script.name(),
+            plan.decision.priority,
+        )?;
+        let share = share.map(Share::accepted);
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
+        let task = self
+            .tasks
+            .spawn_on(sharing(share, life.run(place)), &self.parts.runtime);
         let execution = task.await.unwrap_or_else(|panic| {
             let detail = format!("the run's task ended early: {panic}");
             Err(ExecutorError::Internal { detail }.into())
@@ -184,16 +217,6 @@ impl Engine {
         }
         // Another instance took the run over.
         self.watch(tenant, execution.id).await?.end().await
-    }
-
-    pub(crate) fn route(
-        &self,
-        ticket: &Ticket,
-        classification: &Classification,
-    ) -> Result<(Route, Arc<Script>)> {
-        let (mut route, script) = plan::route(&self.scripts(), ticket, classification)?;
-        route.concern = self.quarantine.concern(script.version());
-        Ok((route, script))
     }
 
     pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {
@@ -325,12 +348,8 @@ impl Engine {
 
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Arc<ScriptIndex>> {
         let engine = Arc::clone(self);
-        let inspected = self
-            .parts
-            .runtime
-            .spawn_blocking(move || inspect_scripts(&engine.parts, &engine.settings))
-            .await;
-        match inspected {
+        let reloaded = self.parts.runtime.spawn_blocking(move || engine.read_all());
+        match reloaded.await {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(BuildError::Executor(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::Unsupported {
@@ -341,6 +360,15 @@ impl Engine {
             }
             .into()),
         }
+    }
+
+    /// Reads the policy and the scripts again; both stay as they were when one can't be.
+    fn read_all(&self) -> Result<Arc<ScriptIndex>, BuildError> {
+        let policy = self.parts.policy.read()?;
+        let index = inspect_scripts(&self.parts, &self.settings)?;
+        warn_of_unknown(&policy, &index);
+        self.policy.store(policy);
+        Ok(index)
     }
 
     pub(crate) async fn validate(
@@ -396,6 +424,7 @@ impl Engine {
             storage,
             storage_error,
             quarantined: self.known_quarantined(),
+            stopped: self.known_stops(),
             running,
             queued,
             accepting,
@@ -448,8 +477,9 @@ impl Engine {
             let _ = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
         }
         let mut failures = Vec::new();
-        let recorded = self.record_quarantine().await;
-        failures.extend(recorded.err().map(|error| error.to_string()));
+        for recorded in self.record_notices().await {
+            failures.extend(recorded.err().map(|error| error.to_string()));
+        }
         for executor in self.parts.executors() {
             failures.extend(
                 executor
@@ -468,6 +498,25 @@ impl Engine {
                 .map(|error| error.to_string()),
         );
         (!failures.is_empty()).then(|| failures.join("; "))
+    }
+}
+
+/// Lets a run go, and gives its share of the quotas back when it has ended.
+async fn sharing(
+    share: Option<Share>,
+    run: impl Future<Output = Result<Execution>>,
+) -> Result<Execution> {
+    let _share = share;
+    run.await
+}
+
+/// Tells of names in the policy that no script has: a rule about them does nothing.
+fn warn_of_unknown(policy: &Policy, index: &ScriptIndex) {
+    for name in policy.named_scripts() {
+        let is_invalid = || index.invalid().iter().any(|script| script.name == name);
+        if index.script(name).is_none() && !is_invalid() {
+            tracing::warn!(script = name, "the policy names a script that is not there");
+        }
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Metadata {
     pub risk: Risk,
     /// Whether it may run again after an unknown outcome.
     pub idempotent: bool,
+    /// Whether the next script of its category may run when this one has failed.
+    pub fallback: bool,
     /// How it is entered.
     pub entry: Entry,
     /// Whether the ticket is handed over as JSON in `sys.argv[2]`.
@@ -93,6 +95,7 @@ impl Default for Metadata {
             isolation: Isolation::default(),
             risk: Risk::default(),
             idempotent: false,
+            fallback: false,
             entry: Entry::default(),
             context_argv: false,
             requires_python: None,
@@ -224,6 +227,7 @@ impl Metadata {
         );
         self.read_deny(fields);
         set(&mut self.idempotent, fields.flag("idempotent"));
+        set(&mut self.fallback, fields.flag("fallback"));
         set(&mut self.context_argv, fields.flag("context_argv"));
         if self.context_argv && self.entry == Entry::Run {
             fields.warning(

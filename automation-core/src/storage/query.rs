@@ -49,6 +49,8 @@ words!(
         /// That a script version is kept out of this process, by its hash. Of the default tenant: scripts are
         /// everybody's.
         Quarantine = "quarantine",
+        /// That somebody stopped everything, a script or a category, by the target. Of the default tenant, as above.
+        Stop = "stop",
     }
 );
 

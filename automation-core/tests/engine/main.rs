@@ -8,6 +8,7 @@
 mod effects;
 mod faults;
 mod output_schema;
+mod policy;
 mod quarantine;
 mod recovery;
 mod runs;

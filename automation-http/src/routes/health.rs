@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use crate::dto::{HealthDto, timestamp};
+use crate::dto::{HealthDto, StopDto, timestamp};
 
 /// The name under which clients know the service.
 const SERVICE: &str = "automation-executor";
@@ -32,6 +32,7 @@ pub(super) async fn health(State(Shared { automation, config }): State<Shared>) 
         storage_available: health.storage.is_some(),
         accepting: health.accepting,
         quarantined: health.quarantined.len(),
+        stopped: health.stopped.into_iter().map(StopDto::from).collect(),
         running: health.running,
         queued: health.queued,
     };

@@ -6,8 +6,10 @@ mod logs;
 mod manual;
 mod python_check;
 mod release;
+mod route;
 mod scripts;
 mod stats;
+mod stop;
 mod test;
 mod validate;
 
@@ -57,6 +59,10 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
         ("/api/automation/execute", limited(post(execute::execute))),
         ("/api/automation/manual", limited(post(manual::manual))),
         ("/api/automation/test", limited(post(test::test))),
+        ("/api/automation/route", limited(post(route::route))),
+        // Never limited: whoever pulls an emergency switch must not be told to wait.
+        ("/api/automation/stop", post(stop::stop)),
+        ("/api/automation/resume", post(stop::resume)),
         ("/api/automation/logs/{ticket_id}", get(logs::logs)),
         ("/api/automation/stats", get(stats::stats)),
         ("/api/automation/scripts", get(scripts::scripts)),

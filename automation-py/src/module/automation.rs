@@ -19,6 +19,7 @@ use super::page::Page;
 use super::quarantine::Quarantined;
 use super::script::{InvalidScript, Route, Script, Validation};
 use super::stats::Stats;
+use super::stopped::{self, Stopped};
 use super::url::StorageUrl;
 use crate::convert;
 
@@ -58,7 +59,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, policy = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -70,6 +71,7 @@ impl Automation {
         queue_max: Option<i64>,
         isolated: bool,
         isolate_all: bool,
+        policy: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
         let shown = format!(
@@ -83,6 +85,7 @@ impl Automation {
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             isolate_all,
+            policy: policy.map(arguments::policy).transpose()?,
             scripts,
             storage,
         };
@@ -91,19 +94,25 @@ impl Automation {
     }
 
     /// Runs the script that the ticket's classification selects, and waits for its end.
-    #[pyo3(signature = (ticket, classification, *, actor = None))]
+    #[pyo3(signature = (ticket, classification, *, actor = None, override_reason = None, override_script = None, override_parameters = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn execute(
         &self,
         py: Python<'_>,
         ticket: &Bound<'_, PyDict>,
         classification: &Bound<'_, PyDict>,
         actor: Option<String>,
+        override_reason: Option<String>,
+        override_script: Option<String>,
+        override_parameters: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Execution> {
+        let forced = arguments::forced(override_reason, override_script, override_parameters);
         let mut request = ExecuteRequest::new(
             arguments::ticket(ticket).or_raise(py)?,
             arguments::classification(classification).or_raise(py)?,
         );
         request.actor = actor;
+        request.forced = forced.or_raise(py)?;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.execute(request).await },
@@ -112,7 +121,8 @@ impl Automation {
     }
 
     /// Runs a script by its name, and waits for its end.
-    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false))]
+    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, override_reason = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn manual(
         &self,
         py: Python<'_>,
@@ -121,6 +131,7 @@ impl Automation {
         ticket_id: Option<String>,
         actor: Option<String>,
         dry_run: bool,
+        override_reason: Option<String>,
     ) -> PyResult<Execution> {
         let parameters = arguments::parameters(script_name, parameters).or_raise(py)?;
         let mut request = ManualRequest::new(script_name)
@@ -128,6 +139,7 @@ impl Automation {
             .with_dry_run(dry_run);
         request.ticket_id = ticket_id;
         request.actor = actor;
+        request.forced = override_reason;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.manual(request).await },
@@ -269,6 +281,50 @@ impl Automation {
             automation.release(&script, actor.as_deref()).await
         });
         Ok(released?.into_iter().map(Quarantined::from).collect())
+    }
+
+    /// Stops everything, a script or a category, until it is resumed.
+    #[pyo3(signature = (actor, reason, *, script = None, category = None, cancel_running = false))]
+    fn stop(
+        &self,
+        py: Python<'_>,
+        actor: String,
+        reason: String,
+        script: Option<String>,
+        category: Option<String>,
+        cancel_running: bool,
+    ) -> PyResult<Stopped> {
+        let target = stopped::target(script, category).or_raise(py)?;
+        let stop = self.door.ask(py, |automation| async move {
+            let stop = automation.stop(target, &actor, &reason, cancel_running);
+            stop.await
+        });
+        Ok(stop?.into())
+    }
+
+    /// Lets what was stopped go on; returns the stop that is over.
+    #[pyo3(signature = (actor, reason, *, script = None, category = None))]
+    fn resume(
+        &self,
+        py: Python<'_>,
+        actor: String,
+        reason: String,
+        script: Option<String>,
+        category: Option<String>,
+    ) -> PyResult<Stopped> {
+        let target = stopped::target(script, category).or_raise(py)?;
+        let stop = self.door.ask(py, |automation| async move {
+            automation.resume(&target, &actor, &reason).await
+        });
+        Ok(stop?.into())
+    }
+
+    /// Returns what people have stopped, oldest first.
+    fn stopped(&self, py: Python<'_>) -> PyResult<Vec<Stopped>> {
+        let stopped = self
+            .door
+            .ask(py, |automation| async move { automation.stopped().await });
+        Ok(stopped?.into_iter().map(Stopped::from).collect())
     }
 
     /// Says what is wrong or doubtful about a source, without executing, registering or keeping it.

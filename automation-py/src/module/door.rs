@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use tokio::runtime::Handle;
 
+use super::arguments::PolicyGiven;
 use super::fork::Opened;
 use super::url::StorageUrl;
 use super::{errors, runtime};
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     pub(super) isolate_all: bool,
     pub(super) executions_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
+    pub(super) policy: Option<PolicyGiven>,
 }
 
 impl Settings {
@@ -67,6 +69,11 @@ impl Settings {
         if let Some(queue_max) = self.queue_max {
             builder = builder.queue_max(queue_max);
         }
+        builder = match self.policy {
+            Some(PolicyGiven::Rules(policy)) => builder.policy(*policy),
+            Some(PolicyGiven::File(path)) => builder.policy_file(path),
+            None => builder,
+        };
         builder.build().map_err(refused)
     }
 }

@@ -38,6 +38,7 @@ const FIELDS: [&str; 41] = [
     "actor",
     "parameters",
     "dry_run",
+    "decision",
     "status",
     "reason",
     "success",
@@ -117,6 +118,11 @@ impl Execution {
     #[getter]
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         convert::to_python(py, &self.0.parameters)
+    }
+
+    #[getter]
+    fn decision(&self) -> Option<&str> {
+        self.0.decision.as_deref()
     }
 
     #[getter]

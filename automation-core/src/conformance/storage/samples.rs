@@ -51,6 +51,7 @@ pub(super) fn full(n: u64) -> Execution {
         actor: Some("Анна 🙂".to_owned()),
         parameters: json!({"path": "C:\\temp\n", "deep": [1, -2, 2.5, null, true, {"ü": ""}], "": "empty"}),
         dry_run: true,
+        decision: Some("the only script of category \"ü\"; forced by '--".to_owned()),
         reason: Some(Reason::NotStarted),
         completed_at: Some(at(1) + TimeDelta::microseconds(1)),
         run_at: Some(at(-1) + TimeDelta::microseconds(999_999)),
