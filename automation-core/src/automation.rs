@@ -299,7 +299,7 @@ pub struct Health {
     pub isolated_executor: Option<ExecutorHealth>,
     /// Where the storage keeps its data; `None` when it does not answer.
     pub storage: Option<String>,
-    /// Why the storage does not answer.
+    /// Why the storage does not answer, or does not take what is written; runs are refused until it does.
     pub storage_error: Option<String>,
     /// Script versions that are kept out of this process, as far as they are known: nothing runs before they are.
     pub quarantined: Vec<Quarantined>,
@@ -309,7 +309,9 @@ pub struct Health {
     pub running: usize,
     /// Executions that wait to be dispatched.
     pub queued: usize,
-    /// Whether runs are accepted.
+    /// Runs that have ended, and whose ends the storage has not taken yet: they are in the spool.
+    pub spooled: usize,
+    /// Whether runs are accepted, as far as the storage works.
     pub accepting: bool,
 }
 
@@ -321,6 +323,7 @@ impl Health {
             Some(isolated) => isolated.available,
             None => true,
         };
-        self.accepting && self.executor.available && isolated && self.storage.is_some()
+        let storage = self.storage.is_some() && self.storage_error.is_none();
+        self.accepting && self.executor.available && isolated && storage
     }
 }

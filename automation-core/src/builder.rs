@@ -148,6 +148,16 @@ impl AutomationBuilder {
         self
     }
 
+    /// Sets the file that keeps the ends of runs which the storage does not take, until it does: in this process, or at
+    /// the next start, before runs that were left open are taken for orphans. Default: none; then such an end is lost
+    /// with the process. Made by [`build`](Self::build) where it is not there, readable by its owner only, with 32 KiB
+    /// for each of [`executions_max`](Self::executions_max) runs; one process uses it at a time. Output that is too long
+    /// for that is cut in the middle, and says so. Best beside the database, or on another disk.
+    pub fn spool(mut self, file: impl Into<PathBuf>) -> Self {
+        self.settings.spool = Some(file.into());
+        self
+    }
+
     /// Sets what runs may use where their scripts' metadata states nothing, and at most. Default: the library's defaults,
     /// and no ceilings. [`Automation::limits`] shows what follows for a script.
     pub const fn limits(mut self, policy: LimitPolicy) -> Self {
@@ -198,6 +208,7 @@ impl Default for Settings {
             executions_max: limits::EXECUTIONS_MAX,
             queue_max: limits::QUEUE_MAX,
             lease: limits::LEASE,
+            spool: None,
             isolate_all: false,
             limits: LimitPolicy::default(),
         }

@@ -376,6 +376,12 @@ pub enum BuildError {
     /// There is no tokio runtime to live on.
     #[error("no tokio runtime: build inside one, or give its handle with `runtime`")]
     NoRuntime,
+    /// The spool could not be opened or made.
+    #[error("spool: {detail}")]
+    Spool {
+        /// The file, and why.
+        detail: String,
+    },
     /// The scripts could not be inspected.
     #[error(transparent)]
     Executor(#[from] ExecutorError),

@@ -476,8 +476,9 @@ pub(crate) const fn whole_seconds(us: u64) -> u64 {
     us.saturating_add(500_000) / 1_000_000
 }
 
-/// What the end of a run adds to its record.
-#[derive(Debug, Clone, PartialEq)]
+/// What the end of a run adds to its record. As JSON it outlives the program that wrote it, in the spool: a new field
+/// needs a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[expect(
     missing_docs,

@@ -634,4 +634,6 @@ pub(crate) struct HealthDto {
     pub(crate) stopped: Vec<StopDto>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
+    /// Runs that have ended, and whose ends are not recorded yet.
+    pub(crate) spooled: usize,
 }

@@ -321,12 +321,17 @@ def absent(requirements):
     return found
 
 
+parser_import = threading.Lock()
+
+
 def requirement_parser():
     """Returns a function from a requirement (PEP 508) to its name, whether it applies here, and what accepts a
     version. Without a library that knows the grammar only names are looked at."""
     for library in ("packaging.requirements", "pip._vendor.packaging.requirements"):
         try:
-            Requirement = importlib.import_module(library).Requirement
+            # One at a time: what the latter imports goes in circles, and a second thread may find it half made.
+            with parser_import:
+                Requirement = importlib.import_module(library).Requirement
         except ImportError:
             continue
 

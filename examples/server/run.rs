@@ -186,6 +186,7 @@ async fn build(
     Ok((automation, executor))
 }
 
+/// Sets where runs are recorded, and where their ends are kept that the database does not take.
 async fn open_storage(
     config: &Config,
     builder: AutomationBuilder,
@@ -195,11 +196,15 @@ async fn open_storage(
         Database::Memory => builder.storage(MemoryStorage::default()),
         Database::Sqlite(path) => {
             let storage = SqliteStorage::builder(path).durability(config.durability);
-            builder.storage(storage.open().await.map_err(named)?)
+            let storage = storage.open().await.map_err(named)?;
+            let spool = storage.path().with_added_extension("spool");
+            builder.storage(storage).spool(spool)
         }
         Database::Postgres(at) => {
             let storage = PostgresStorage::connect(&at.url).await;
-            builder.storage(storage.map_err(named)?)
+            builder
+                .storage(storage.map_err(named)?)
+                .spool(config.logs.join("automation.spool"))
         }
     })
 }

@@ -1,7 +1,7 @@
-//! A storage that fails on purpose: the n-th call, before or after it is applied.
+//! A storage that fails on purpose: the n-th call, before or after it is applied, or every call while it is away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
@@ -30,6 +30,7 @@ pub struct FaultyStorage {
     fails_at: usize,
     fails_for: usize,
     calls: AtomicUsize,
+    is_away: AtomicBool,
 }
 
 impl FaultyStorage {
@@ -42,7 +43,19 @@ impl FaultyStorage {
             fails_at,
             fails_for: 1,
             calls: AtomicUsize::new(0),
+            is_away: AtomicBool::new(false),
         }
+    }
+
+    /// Wraps a storage that works until it is told to be [away](Self::set_away).
+    #[must_use]
+    pub fn switched(inner: Arc<dyn Storage>) -> Self {
+        Self::new(inner, usize::MAX, Fault::Refused)
+    }
+
+    /// Lets every call be refused from now on, or no longer.
+    pub fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::Release);
     }
 
     /// Lets not one but `calls` calls fail in a row.
@@ -52,14 +65,23 @@ impl FaultyStorage {
         self
     }
 
+    /// Returns how many calls there were.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
     /// Returns whether the fault has happened.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.calls.load(Ordering::Acquire) >= self.fails_at
+        self.calls() >= self.fails_at
     }
 
     fn fault(&self) -> Option<Fault> {
         let call = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.is_away.load(Ordering::Acquire) {
+            return Some(Fault::Refused);
+        }
         let fails = call >= self.fails_at && call - self.fails_at < self.fails_for;
         fails.then_some(self.fault)
     }

@@ -2,7 +2,8 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
+//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
+//! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 //! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is where decisions by people are reported,
 //! `notices` is what every instance has to know before it lets a run start.
 
@@ -10,6 +11,7 @@ mod decided;
 mod decision;
 mod gate;
 mod host;
+mod intake;
 mod life;
 mod notices;
 mod plan;
@@ -17,6 +19,7 @@ mod quarantine;
 mod quotas;
 mod record;
 mod recovery;
+mod spool;
 mod stops;
 mod venue;
 mod verdict;
@@ -25,6 +28,7 @@ mod watch;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::iter;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -39,10 +43,12 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use self::gate::Gate;
 use self::host::{LiveRun, Stop};
+use self::intake::Intake;
 use self::plan::Plan;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
 use self::quotas::{Quotas, Share};
+use self::spool::Spool;
 use self::stops::Stops;
 pub use self::stops::{StopTarget, Stopped};
 use self::venue::wants_isolation;
@@ -67,6 +73,9 @@ use crate::storage::{ExecutionQuery, Storage, StorageError};
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// How long ends that the storage did not take until it was closed get to reach the spool.
+const SPOOL_GRACE: Duration = Duration::from_secs(2);
+
 /// What the engine is made of.
 pub(crate) struct Parts {
     pub(crate) scripts: ScriptRegistry,
@@ -86,6 +95,8 @@ pub(crate) struct Settings {
     pub(crate) executions_max: usize,
     pub(crate) queue_max: usize,
     pub(crate) lease: Duration,
+    /// Where the ends of runs are kept that the storage does not take.
+    pub(crate) spool: Option<PathBuf>,
     pub(crate) isolate_all: bool,
     pub(crate) limits: LimitPolicy,
 }
@@ -99,6 +110,8 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    intake: Intake,
+    spool: Option<Arc<Spool>>,
     stops: Stops,
     policy: ArcSwap<Policy>,
     quotas: Quotas,
@@ -124,6 +137,8 @@ impl Engine {
         let policy = parts.policy.read()?;
         let index = inspect_scripts(&parts, &settings)?;
         warn_of_unknown(&policy, &index);
+        let spool = settings.spool.as_deref();
+        let spool = spool.map(|path| Spool::open(path, settings.executions_max));
         let engine = Arc::new(Self {
             gate: Gate::new(settings.executions_max, settings.queue_max),
             instance: InstanceId::new(Uuid::now_v7().to_string()),
@@ -131,6 +146,8 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            intake: Intake::default(),
+            spool: spool.transpose()?.map(Arc::new),
             stops: Stops::default(),
             policy: ArcSwap::new(policy),
             quotas: Quotas::default(),
@@ -193,6 +210,7 @@ impl Engine {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        self.intake.check()?;
         self.notices_loaded().await?;
         // Again: what other instances have stopped is known now.
         self.check_stops(&plan.script, plan.decision.category.as_deref())?;
@@ -416,6 +434,8 @@ impl Engine {
             Ok(place) => (Some(place), None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let storage_error = storage_error.or_else(|| self.intake.cause());
+        let spooled = self.spool.as_ref().map_or(0, |spool| spool.len());
         let (running, queued) = self.gate.load();
         let accepting = self.accepting.load(Ordering::Acquire);
         Health {
@@ -427,6 +447,7 @@ impl Engine {
             stopped: self.known_stops(),
             running,
             queued,
+            spooled,
             accepting,
         }
     }
@@ -497,6 +518,11 @@ impl Engine {
                 .err()
                 .map(|error| error.to_string()),
         );
+        if let Some(spool) = &self.spool {
+            // Whoever still had an end to record is told now that the storage is closed, and spools it.
+            let _ = tokio::time::timeout(SPOOL_GRACE, self.tasks.wait()).await;
+            spool.close();
+        }
         (!failures.is_empty()).then(|| failures.join("; "))
     }
 }

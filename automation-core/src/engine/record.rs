@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::host::Host;
 use super::life::Life;
+use super::spool::Note;
 use crate::error::{Error, Result};
 use crate::execution::{Event, EventKind, Execution};
 use crate::storage::{
@@ -46,7 +47,7 @@ impl Life {
             .await
         {
             Ok(_) | Err(WriteError::Mismatch { .. } | WriteError::Exists { .. }) => {}
-            Err(error) => return Err(storage_error(error)),
+            Err(error) => return Err(self.refused(error)),
         }
         self.engine.stored_versions.lock().insert(key);
         Ok(())
@@ -66,7 +67,7 @@ impl Life {
                     .await
                 {
                     Ok(_) => Ok(()),
-                    Err(_) => Err(error.into()),
+                    Err(_) => Err(self.engine.refused(error)),
                 }
             }
             Err(error) => Err(storage_error(error)),
@@ -100,6 +101,7 @@ impl Life {
             match self.commit(writes).await {
                 Ok(_) => {}
                 Err(WriteError::Storage(error)) => {
+                    self.engine.storage_failed(&error);
                     tracing::warn!(execution = %self.execution.id, %error, "events are not recorded yet");
                     continue;
                 }
@@ -129,9 +131,36 @@ impl Life {
     pub(super) async fn commit_until_known(
         &self,
         transition: &Transition,
-        mut events: Vec<Event>,
+        events: Vec<Event>,
     ) -> Result<Option<Box<Execution>>> {
-        let (mut transition, mut leftover) = (transition.clone(), Vec::new());
+        let mut note = None;
+        let known = self.try_until_known(transition, events, &mut note).await;
+        if let (Ok(_), Some(note)) = (&known, note) {
+            note.settle();
+        }
+        known
+    }
+
+    /// Refuses further runs, and brings an end to the disk that the storage did not take.
+    async fn not_taken(
+        &self,
+        error: &StorageError,
+        transition: &Transition,
+        note: &mut Option<Note>,
+    ) {
+        self.engine.storage_failed(error);
+        if let (None, Some(spool)) = (&note, &self.engine.spool) {
+            *note = Note::of(spool, transition).await;
+        }
+    }
+
+    async fn try_until_known(
+        &self,
+        whole: &Transition,
+        mut events: Vec<Event>,
+        note: &mut Option<Note>,
+    ) -> Result<Option<Box<Execution>>> {
+        let (mut transition, mut leftover) = (whole.clone(), Vec::new());
         let mut broken = 0;
         for pause in pauses() {
             let mut writes = vec![Write::Transition(Box::new(transition.clone()))];
@@ -146,10 +175,12 @@ impl Life {
                 Err(WriteError::Storage(
                     error @ (StorageError::Closed | StorageError::Unusable { .. }),
                 )) => {
+                    self.not_taken(&error, whole, note).await;
                     return Err(error.into());
                 }
                 Err(WriteError::Storage(error)) => {
                     tracing::warn!(execution = %self.execution.id, %error, "a transition is not recorded yet");
+                    self.not_taken(&error, whole, note).await;
                     broken += usize::from(!error.is_retryable());
                     if broken == BROKEN_TRIES {
                         without_output(&mut transition);
@@ -177,6 +208,13 @@ impl Life {
             }
         }
         Err(Error::Closed)
+    }
+
+    fn refused(&self, error: WriteError) -> Error {
+        match error {
+            WriteError::Storage(error) => self.engine.refused(error),
+            error => storage_error(error),
+        }
     }
 
     /// Commits and returns the first answer, which is the one that matters.

@@ -16,6 +16,41 @@ use crate::storage::{Change, ExecutionQuery, StorageError, Transition, Write, Wr
 /// Pause after a storage that did not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// A time in which the storage did not work. Leases that ended in it say nothing of their holders, who could not renew
+/// them: those get as long as a lease to come back.
+#[derive(Debug, Clone, Copy)]
+enum Outage {
+    /// It goes on; leases that ended before `since` had nobody to renew them.
+    Lasts { since: DateTime<Utc> },
+    /// It is over, and holders have until `until`.
+    Over {
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    },
+}
+
+impl Outage {
+    /// Returns what is to be minded once the storage has worked at `now`.
+    fn after(before: Option<Self>, now: DateTime<Utc>, lease: Duration) -> Option<Self> {
+        match before? {
+            Self::Lasts { since } => Some(Self::Over {
+                since,
+                until: now + lease,
+            }),
+            Self::Over { until, .. } if until < now => None,
+            over @ Self::Over { .. } => Some(over),
+        }
+    }
+
+    /// Returns whether a row's holder had the time to come back, or was gone before.
+    fn has_passed(&self, row: &Execution, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::Lasts { since } => row.lease_until < Some(*since),
+            Self::Over { since, until } => row.lease_until < Some(*since) || *until < now,
+        }
+    }
+}
+
 /// Starts the task that recovers now and, as long as the engine lives, renews leases and recovers again.
 pub(super) fn spawn(engine: &Arc<Engine>) {
     let weak = Arc::downgrade(engine);
@@ -24,15 +59,22 @@ pub(super) fn spawn(engine: &Arc<Engine>) {
 }
 
 async fn keep(engine: Weak<Engine>) {
+    let mut outage = None;
     loop {
         let pause = {
             let Some(engine) = engine.upgrade() else {
                 return;
             };
-            match tick(&engine).await {
-                Ok(()) => engine.settings.lease / 3,
+            let begun = engine.now();
+            match tick(&engine, outage).await {
+                Ok(()) => {
+                    outage = Outage::after(outage, begun, engine.settings.lease);
+                    engine.settings.lease / 3
+                }
                 Err(StorageError::Closed) => return,
                 Err(error) => {
+                    engine.storage_failed(&error);
+                    outage.get_or_insert(Outage::Lasts { since: begun });
                     tracing::warn!(%error, "leases are not renewed yet");
                     RETRY
                 }
@@ -43,17 +85,19 @@ async fn keep(engine: Weak<Engine>) {
 }
 
 /// Does all three even if one fails, beside each other: what can't be read does not hold up what can be ended.
-async fn tick(engine: &Engine) -> Result<(), StorageError> {
+async fn tick(engine: &Engine, outage: Option<Outage>) -> Result<(), StorageError> {
     let now = engine.now();
+    // First: what ended is no orphan.
+    let replayed = engine.replay_spool().await;
     let (renewed, known, recovered) = tokio::join!(
         renew(engine, now),
         engine.refresh_notices(),
-        recover(engine, now)
+        recover(engine, now, outage)
     );
     if let Ok(recovered @ 1..) = recovered {
         tracing::warn!(recovered, "executions that were left open are ended");
     }
-    renewed.and(known).and(recovered)?;
+    replayed.and(renewed).and(known).and(recovered)?;
     // Not before the rows of those runs say it too.
     engine.forget_crashes();
     Ok(())
@@ -79,7 +123,11 @@ async fn renew(engine: &Engine, now: DateTime<Utc>) -> Result<(), StorageError> 
 /// That is one whose lease has ended, and one of our own that none of our tasks has: its insert was of unknown
 /// outcome and counted as refused, or its task panicked. A storage that belongs to one process ends the leases of
 /// earlier ones when it is opened, so that nobody waits for them.
-async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageError> {
+async fn recover(
+    engine: &Engine,
+    now: DateTime<Utc>,
+    outage: Option<Outage>,
+) -> Result<usize, StorageError> {
     let query = ExecutionQuery {
         statuses: vec![Status::Starting, Status::Running],
         without_output: true,
@@ -88,7 +136,8 @@ async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageEr
     let (mut page, mut recovered) = (Page::first(limits::PAGE_ROWS_MAX), 0);
     loop {
         let rows = engine.parts.storage.list(&query, &page).await?;
-        let orphans = rows.items.iter().filter(|row| is_orphan(engine, row, now));
+        let rows_left = rows.items.iter();
+        let orphans = rows_left.filter(|row| is_orphan(engine, row, now, outage));
         recovered += end_orphans(engine, orphans, now).await?;
         let Some(next) = rows.next else {
             return Ok(recovered);
@@ -98,12 +147,15 @@ async fn recover(engine: &Engine, now: DateTime<Utc>) -> Result<usize, StorageEr
 }
 
 /// A row without a lease waits for its time; nobody has to hold it.
-fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>) -> bool {
+fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>, outage: Option<Outage>) -> bool {
+    if engine.is_spooled(row.id) {
+        return false;
+    }
     let expired = row.lease_until.is_some_and(|lease_until| lease_until < now);
     if row.claimed_by.as_ref() == Some(&engine.instance) {
         return !engine.live.lock().contains_key(&row.id);
     }
-    expired
+    expired && outage.is_none_or(|outage| outage.has_passed(row, now))
 }
 
 /// Ends rows, each in a call of its own so that one whose holder was faster does not hold up the others, and all

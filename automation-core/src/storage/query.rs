@@ -51,6 +51,8 @@ words!(
         Quarantine = "quarantine",
         /// That somebody stopped everything, a script or a category, by the target. Of the default tenant, as above.
         Stop = "stop",
+        /// That the storage takes writes again, by the instance that looked; taken back at once.
+        Probe = "probe",
     }
 );
 

@@ -5,6 +5,7 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod disk;
 mod effects;
 mod faults;
 mod output_schema;
@@ -13,7 +14,10 @@ mod quarantine;
 mod recovery;
 mod runs;
 mod secrets;
+mod spool;
 mod stopping;
 mod support;
+#[path = "../support/tmpfs.rs"]
+mod tmpfs;
 mod validating;
 mod watching;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use automation_core::conformance::fault::FaultyStorage;
 use automation_core::storage::Write;
 use automation_core::{
     Execution, ExecutionId, InstanceId, ManualRequest, Reason, SqliteStorage, Status, Storage,
@@ -122,4 +123,34 @@ async fn two_engines_on_one_storage_leave_each_others_runs_alone_and_renew_their
         "the other instance leaves it alone"
     );
     assert!(row.lease_until > first.lease_until);
+}
+
+/// Leases end while nobody can renew them. Who finds the storage again first must not take the runs of the others,
+/// who are about to.
+#[tokio::test]
+async fn after_an_outage_holders_get_a_lease_to_come_back() {
+    let (inner, release) = (memory(), Arc::new(Notify::new()));
+    let lease = Duration::from_secs(1);
+    let start = |executor| {
+        let storage = Arc::new(FaultyStorage::switched(Arc::clone(&inner)));
+        let shared: Arc<dyn Storage> = Arc::<FaultyStorage>::clone(&storage);
+        let automation = builder(executor, &shared).lease(lease).build().unwrap();
+        (automation, storage)
+    };
+    let (holder, holders) = start(holding(&release));
+    let (_other, others) = start(counting(&Arc::default()));
+    let long_gone = left_open(Status::Running, Some("gone"), Duration::from_secs(1));
+    let run = tokio::spawn(async move { holder.manual(ManualRequest::new("plain.py")).await });
+    until(async || all(&inner).await.pop()).await;
+    holders.set_away(true);
+    others.set_away(true);
+    // Long enough for both to notice and for the lease to end.
+    tokio::time::sleep(lease * 2).await;
+    insert_all(&inner, std::slice::from_ref(&long_gone)).await;
+    others.set_away(false);
+    until(async || (look(&inner, &long_gone).await.0 == Status::Failed).then_some(())).await;
+    holders.set_away(false);
+    release.notify_waiters();
+    let ended = run.await.unwrap().unwrap();
+    assert_eq!(ended.status, Status::Completed, "the other waited for it");
 }

@@ -5,11 +5,14 @@
     reason = "helpers of tests are not recognised as tests"
 )]
 
+mod disk;
 mod faults;
 mod opening;
 mod resolutions;
 mod rows;
 mod tables;
+#[path = "../support/tmpfs.rs"]
+mod tmpfs;
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ const SERVICE: &str = "automation-executor";
 pub(super) async fn health(State(Shared { automation, config }): State<Shared>) -> Response {
     let health = automation.health().await;
     if let Some(cause) = &health.storage_error {
-        tracing::warn!(cause, "the storage does not answer");
+        tracing::warn!(cause, "the storage does not work");
     }
     let (status, word) = if health.is_ready() {
         (StatusCode::OK, "healthy")
@@ -29,12 +29,13 @@ pub(super) async fn health(State(Shared { automation, config }): State<Shared>) 
         environment: config.environment.clone(),
         python_available: health.executor.available,
         python_version: health.executor.version,
-        storage_available: health.storage.is_some(),
+        storage_available: health.storage.is_some() && health.storage_error.is_none(),
         accepting: health.accepting,
         quarantined: health.quarantined.len(),
         stopped: health.stopped.into_iter().map(StopDto::from).collect(),
         running: health.running,
         queued: health.queued,
+        spooled: health.spooled,
     };
     (status, Json(body)).into_response()
 }

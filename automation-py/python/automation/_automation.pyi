@@ -42,6 +42,7 @@ class Automation:
         queue_max: int | None = None,
         isolated: bool = True,
         isolate_all: bool = False,
+        spool: str | PathLike[str] | None = None,
         policy: dict[str, Any] | str | PathLike[str] | None = None,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
@@ -59,6 +60,8 @@ class Automation:
                 `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
                 it, and where `sys.executable` is no Python interpreter, such scripts are refused.
             isolate_all: Whether every script runs there, whatever it says. Refused where there is no such executor.
+            spool: The file that keeps the ends of runs which the storage does not take, until it does or until the next
+                start. None is the file with `.spool` added to the name, where the storage is a file, and else no file.
             policy: What the operator decides about runs: rules, or a file of them in TOML or JSON that `reload` reads
                 again.
 
@@ -332,8 +335,8 @@ class Automation:
         """
 
     def check(self) -> dict[str, Any]:
-        """Returns how everything is: `ready`, `accepting`, `running`, `queued`, `storage`, `storage_error`,
-        `quarantined`, and `executor` with the Python that runs the scripts. Never raises an `AutomationError` before a fork."""
+        """Returns how everything is: `ready`, `accepting`, `running`, `queued`, `spooled`, `storage`,
+        `storage_error`, `quarantined`, and `executor` with the Python that runs the scripts. Never raises an `AutomationError` before a fork."""
 
     def shutdown(self, grace: float = 30.0) -> None:
         """Refuses further runs, waits up to `grace` seconds for the present ones, cancels the rest, and closes.
@@ -715,7 +718,7 @@ class Stopped:
         """Why."""
 
     @property
-    def at(self) -> datetime.datetime:
+    def at(self) -> datetime:
         """Since when."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,6 +28,9 @@ use crate::run::{Answer, Cut, Glue, LateBytes, MemoryMode, Place, Reply, Run, is
 /// follows.
 const HELD_MAX: usize = 64;
 
+/// A run that had more makes an idle worker give free memory back to the system.
+const LARGE_RUN_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Time without a run after which a worker beyond those that stay ends.
 const SURPLUS: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,8 @@ pub(super) struct Pool {
     pub(super) soundness: Soundness,
     place: Place,
     held: Mutex<Vec<(Reply, Answer)>>,
+    /// A run had much memory, and the C library may keep it.
+    memory_is_kept: AtomicBool,
     /// Those of all workers that may still live.
     threads: Mutex<Vec<JoinHandle<()>>>,
     hosted: bool,
@@ -75,6 +80,7 @@ impl Pool {
             soundness: Soundness::new(hosted),
             place: Place::of_process(),
             held: Mutex::default(),
+            memory_is_kept: AtomicBool::new(false),
             threads: Mutex::default(),
             hosted,
             closed: AtomicBool::new(false),
@@ -309,6 +315,9 @@ impl Pool {
                 run.claim().map(|reply| (reply, answer))
             }
         };
+        if run.account().memory_peak() >= LARGE_RUN_BYTES {
+            self.memory_is_kept.store(true, Ordering::Relaxed);
+        }
         let is_answered = answered.is_some();
         self.held.lock().extend(answered);
         if self.closed.load(Ordering::Acquire) {
@@ -345,7 +354,12 @@ impl Pool {
         self.send_held(if taken.is_some() { waiting } else { 0 });
         taken.or_else(|| {
             clock.pause();
-            py.detach(|| self.wait(worker, thread))
+            py.detach(|| {
+                if self.memory_is_kept.swap(false, Ordering::Relaxed) {
+                    ffi::return_memory();
+                }
+                self.wait(worker, thread)
+            })
         })
     }
 

@@ -28,7 +28,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-pub(crate) use self::allocators::install as install_allocators;
+pub(crate) use self::allocators::{install as install_allocators, keep_little, return_memory};
 pub(crate) use self::import::{
     ImportHooks, import_function, importing, is_importing, outside_imports,
 };

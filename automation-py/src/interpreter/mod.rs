@@ -195,6 +195,7 @@ fn install(py: Python<'_>, hosted: bool) -> Result<Interpreter, ExecutorError> {
         let waits = run::install_waits(py)?;
         let sys = py.import("sys")?;
         if !hosted {
+            ffi::keep_little();
             sys.call_method1("setswitchinterval", (SWITCH_INTERVAL.as_secs_f64(),))?;
         }
         let (major, minor, micro): (u8, u8, u8) = sys

@@ -59,7 +59,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, policy = None))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, policy = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -71,6 +71,7 @@ impl Automation {
         queue_max: Option<i64>,
         isolated: bool,
         isolate_all: bool,
+        spool: Option<PathBuf>,
         policy: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
@@ -85,6 +86,7 @@ impl Automation {
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             isolate_all,
+            spool,
             policy: policy.map(arguments::policy).transpose()?,
             scripts,
             storage,

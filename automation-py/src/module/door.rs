@@ -22,6 +22,8 @@ use crate::{ProcessExecutor, PythonExecutor};
 pub(super) struct Settings {
     pub(super) scripts: PathBuf,
     pub(super) storage: StorageUrl,
+    /// Where the ends of runs are kept that the storage does not take, if not beside it.
+    pub(super) spool: Option<PathBuf>,
     pub(super) secrets: Secrets,
     pub(super) workers: Option<usize>,
     /// The interpreter that isolates scripts, and where it looks for modules.
@@ -35,13 +37,14 @@ pub(super) struct Settings {
 
 impl Settings {
     async fn build(self) -> Result<Automation> {
-        let storage = self.storage.clone().open().await?;
+        let (storage, beside) = self.storage.clone().open().await?;
+        let spool = self.spool.clone().or(beside);
         // Compiling each script needs the GIL, which may be far away.
-        let built = tokio::task::spawn_blocking(move || self.build_on(storage)).await;
+        let built = tokio::task::spawn_blocking(move || self.build_on(storage, spool)).await;
         built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
-    fn build_on(self, storage: Arc<dyn Storage>) -> Result<Automation> {
+    fn build_on(self, storage: Arc<dyn Storage>, spool: Option<PathBuf>) -> Result<Automation> {
         if self.isolate_all && self.isolation.is_none() {
             let detail = "isolate_all = True needs an isolated executor, and there is none here";
             return Err(Error::invalid_request("", detail));
@@ -59,6 +62,9 @@ impl Settings {
             .secrets(self.secrets)
             .isolate_all(self.isolate_all)
             .runtime(Handle::current());
+        if let Some(file) = spool {
+            builder = builder.spool(file);
+        }
         if let Some((python, path)) = self.isolation {
             let isolated = ProcessExecutor::builder().python(python).import_path(path);
             builder = builder.isolated_executor(isolated.inspector(executor).build()?);

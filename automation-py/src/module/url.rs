@@ -51,15 +51,20 @@ impl StorageUrl {
         Ok(Self::Postgres { url, place })
     }
 
-    /// Opens the storage.
+    /// Opens the storage; returns beside it the file for the ends of runs that it does not take: where it is a file
+    /// itself, the one with `.spool` added to its name.
     ///
     /// # Errors
     /// Only `storage`: the file or the server can't be used.
-    pub(super) async fn open(self) -> Result<Arc<dyn Storage>, Error> {
+    pub(super) async fn open(self) -> Result<(Arc<dyn Storage>, Option<PathBuf>), Error> {
         Ok(match self {
-            Self::Memory => Arc::new(MemoryStorage::default()),
-            Self::Sqlite(file) => Arc::new(SqliteStorage::open(file).await?),
-            Self::Postgres { url, .. } => Arc::new(PostgresStorage::connect(url).await?),
+            Self::Memory => (Arc::new(MemoryStorage::default()), None),
+            Self::Sqlite(file) => {
+                let storage = SqliteStorage::open(file).await?;
+                let spool = storage.path().with_added_extension("spool");
+                (Arc::new(storage), Some(spool))
+            }
+            Self::Postgres { url, .. } => (Arc::new(PostgresStorage::connect(url).await?), None),
         })
     }
 }

@@ -260,6 +260,11 @@ impl Account {
         usage
     }
 
+    /// Returns the most bytes that were charged at a time; 0 where memory is not counted.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        self.memory.as_ref().map_or(0, Memory::peak)
+    }
+
     /// Returns what a run that goes on has used.
     pub(crate) fn usage_so_far(&self) -> ResourceUsage {
         self.usage(self.worker_cpu())

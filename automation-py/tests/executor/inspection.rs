@@ -92,7 +92,11 @@ fn install_probe(folder: &std::path::Path) -> bool {
             "pip._vendor.packaging.requirements",
         ]
         .into_iter()
-        .any(|library| py.import(library).is_ok())
+        .any(|library| {
+            let util = py.import("importlib.util").unwrap();
+            let spec = util.call_method1("find_spec", (library,));
+            spec.is_ok_and(|spec| !spec.is_none())
+        })
     })
 }
 

@@ -109,4 +109,6 @@ pub(crate) const ROWS: &[Row] = &[
     row(End::Abandoned, "catastrophic regular expression", "import re\nre.match(r'(a+)+$', 'a' * 27 + 'b')\n"),
     row(End::Abandoned, "big integers", "x = 3 ** (10**7)\n"),
     row(End::Abandoned, "C code without the GIL", "import hashlib\nhashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**7)\n"),
+    row(End::Abandoned, "a foreign call that computes", "import ctypes\nlibm = ctypes.CDLL('libm.so.6')\nlibm.jn.argtypes = [ctypes.c_int, ctypes.c_double]\nlibm.jn(2 * 10**9, 3e9)\n"),
+    row(End::Abandoned, "a foreign call that keeps the GIL", "import ctypes\nlibm = ctypes.PyDLL('libm.so.6')\nlibm.jn.argtypes = [ctypes.c_int, ctypes.c_double]\nlibm.jn(2 * 10**9, 3e9)\n"),
 ];

@@ -197,3 +197,21 @@ types.library_probe = 1
         py.run(undo, None, None).unwrap();
     });
 }
+
+#[tokio::test]
+async fn a_level_that_a_run_sets_makes_no_other_run_log() {
+    let _undisturbed = undisturbed();
+    let executor = executor_with(4);
+    let loud = "import logging, time\nlogging.basicConfig(level=10)\nlogging.debug('here')\ntime.sleep(0.002)\n";
+    let quiet = "import asyncio\nasyncio.run(asyncio.sleep(0.001))\n";
+    for _ in 0..100 {
+        let (_, first, _, second) = tokio::join!(
+            run(&executor, loud),
+            run(&executor, quiet),
+            run(&executor, loud),
+            run(&executor, quiet)
+        );
+        assert_eq!(first.0.output.stderr.text, "");
+        assert_eq!(second.0.output.stderr.text, "");
+    }
+}

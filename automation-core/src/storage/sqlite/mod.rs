@@ -4,6 +4,7 @@ mod apply;
 mod connection;
 mod error;
 mod lock;
+mod place;
 mod readers;
 mod reads;
 mod resolution;
@@ -16,12 +17,14 @@ mod text;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 
 use self::error::{BACKEND, Failure};
 use self::lock::ProcessLock;
+use self::place::Place;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
@@ -80,7 +83,7 @@ impl Durability {
 /// ```
 #[derive(Debug)]
 pub struct SqliteStorage {
-    path: PathBuf,
+    place: Arc<Place>,
     readers: Readers,
     writer: Writer,
 }
@@ -119,11 +122,13 @@ impl SqliteBuilder {
     /// # Cancel safety
     /// Dropping the future opens the file nevertheless, and closes it at once.
     pub async fn open(self) -> Result<SqliteStorage, StorageError> {
+        let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || self.open_blocking()).await;
-        Ok(opened.map_err(|error| StorageError::Backend {
+        let opened = opened.map_err(|error| StorageError::Backend {
             backend: BACKEND,
             source: Box::new(error),
-        })??)
+        })?;
+        opened.map_err(|failure| place::told(&path, failure))
     }
 
     fn open_blocking(self) -> Result<SqliteStorage, Failure> {
@@ -136,10 +141,11 @@ impl SqliteBuilder {
                 return Err(failure);
             }
         };
+        let place = Arc::new(Place::new(path));
         Ok(SqliteStorage {
-            writer: Writer::start(connection, lock)?,
-            readers: Readers::new(path.clone()),
-            path,
+            writer: Writer::start(connection, lock, Arc::clone(&place))?,
+            readers: Readers::new(Arc::clone(&place)),
+            place,
         })
     }
 
@@ -168,6 +174,12 @@ impl SqliteStorage {
             durability: Durability::default(),
             file_bytes_max: None,
         }
+    }
+
+    /// Returns the file, by the one name that it has without links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.place.path()
     }
 
     /// Returns how many calls of `commit` were answered, and how many transactions that took.
@@ -287,7 +299,7 @@ impl Storage for SqliteStorage {
                 )?)
             })
             .await?;
-        Ok(format!("sqlite {}", self.path.display()))
+        Ok(format!("sqlite {}", self.place.path().display()))
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -1,6 +1,5 @@
 //! The connections that read: few, opened when needed, used where blocking is allowed.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::connection::open_reader;
 use super::error::{BACKEND, Failure};
+use super::place::Place;
 use crate::storage::StorageError;
 
 /// Connections at most: each holds a cache, and reads are short.
@@ -19,16 +19,16 @@ const STATEMENTS_MAX: usize = 32;
 /// A small pool.
 #[derive(Debug)]
 pub(super) struct Readers {
-    path: PathBuf,
+    place: Arc<Place>,
     places: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Readers {
     /// Creates a pool without connections.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(place: Arc<Place>) -> Self {
         Self {
-            path,
+            place,
             places: Arc::new(Semaphore::new(READERS_MAX)),
             idle: Arc::default(),
         }
@@ -44,20 +44,22 @@ impl Readers {
             .acquire_owned()
             .await
             .map_err(|_| StorageError::Closed)?;
-        let (idle, path) = (Arc::clone(&self.idle), self.path.clone());
+        let (idle, file) = (Arc::clone(&self.idle), Arc::clone(&self.place));
         let work = move || {
+            file.check()?;
             let kept = idle.lock().pop();
-            let mut connection = kept.map_or_else(|| open(&path), Ok)?;
+            let mut connection = kept.map_or_else(|| open(file.path()), Ok)?;
             let answer = read(&mut connection)?;
             idle.lock().push(connection);
             drop(place);
             Ok::<_, Failure>(answer)
         };
         let answer = tokio::task::spawn_blocking(work).await;
-        Ok(answer.map_err(|error| StorageError::Backend {
+        let answer = answer.map_err(|error| StorageError::Backend {
             backend: BACKEND,
             source: Box::new(error),
-        })??)
+        })?;
+        answer.map_err(|failure| self.place.told(failure))
     }
 
     /// Refuses further reads, waits for those before and closes the connections.

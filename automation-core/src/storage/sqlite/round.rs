@@ -7,6 +7,7 @@ use rusqlite::{Connection, Statement};
 
 use super::apply::{Refusal, Writes};
 use super::error::Failure;
+use super::place::Place;
 use super::tally::TallyStatements;
 use super::writer::{Answers, Call, Counts};
 use crate::storage::tally::{Ended, Tally};
@@ -19,6 +20,7 @@ pub(super) struct Rounds<'c> {
     writes: Writes<'c>,
     tally: TallyStatements<'c>,
     control: Control<'c>,
+    place: Arc<Place>,
     counts: Arc<Counts>,
 }
 
@@ -34,6 +36,7 @@ impl<'c> Rounds<'c> {
     /// Prepares all statements.
     pub(super) fn prepare(
         connection: &'c Connection,
+        place: Arc<Place>,
         counts: Arc<Counts>,
     ) -> Result<Self, Failure> {
         Ok(Self {
@@ -41,6 +44,7 @@ impl<'c> Rounds<'c> {
             writes: Writes::prepare(connection)?,
             tally: TallyStatements::prepare(connection)?,
             control: Control::prepare(connection)?,
+            place,
             counts,
         })
     }
@@ -56,11 +60,20 @@ impl<'c> Rounds<'c> {
                 .chunks(1)
                 .flat_map(|call| match self.attempt_twice(call) {
                     Ok(answers) => answers,
-                    Err(stop) => failed(call, &stop),
+                    Err(stop) => self.failed(call, &stop),
                 })
                 .collect(),
-            Err(stop) => failed(calls, &stop),
+            Err(stop) => self.failed(calls, &stop),
         }
+    }
+
+    /// Answers every write of the calls with the failure.
+    fn failed(&self, calls: &[Call], stop: &Stop) -> Vec<Answers> {
+        let error = || Err(WriteError::Storage(self.place.told(stop.failure().clone())));
+        calls
+            .iter()
+            .map(|call| call.writes.iter().map(|_| error()).collect())
+            .collect()
     }
 
     /// Tries again without resolutions when the customer's table broke the transaction.
@@ -75,6 +88,7 @@ impl<'c> Rounds<'c> {
     }
 
     fn attempt(&mut self, calls: &[Call]) -> Result<Vec<Answers>, Stop> {
+        self.place.check().map_err(Stop::Transaction)?;
         self.control.begin.execute([]).map_err(Stop::transaction)?;
         self.writes.resolutions.begin();
         let answers = self.apply_all(calls).and_then(|answers| {
@@ -139,15 +153,6 @@ impl Stop {
             Self::Call(failure) | Self::Transaction(failure) => failure,
         }
     }
-}
-
-/// Answers every write of the calls with the failure.
-fn failed(calls: &[Call], stop: &Stop) -> Vec<Answers> {
-    let error = || Err(WriteError::Storage(stop.failure().clone().into()));
-    calls
-        .iter()
-        .map(|call| call.writes.iter().map(|_| error()).collect())
-        .collect()
 }
 
 /// The statements around the writes.

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::error::Failure;
 use super::lock::ProcessLock;
+use super::place::Place;
 use super::round::Rounds;
 use crate::storage::{Applied, StorageError, Write, WriteError};
 
@@ -51,19 +52,24 @@ pub(super) struct Writer {
     /// What the thread says when it ends; `None` once somebody waits for it.
     ended: Mutex<Option<oneshot::Receiver<Result<(), Failure>>>>,
     thread: Option<JoinHandle<()>>,
+    place: Arc<Place>,
     counts: Arc<Counts>,
 }
 
 impl Writer {
     /// Starts the thread, and returns when it is ready. Blocks.
-    pub(super) fn start(connection: Connection, lock: ProcessLock) -> Result<Self, Failure> {
+    pub(super) fn start(
+        connection: Connection,
+        lock: ProcessLock,
+        place: Arc<Place>,
+    ) -> Result<Self, Failure> {
         let (queue, calls) = mpsc::channel();
         let (ready, is_ready) = mpsc::sync_channel(1);
         let (end, ended) = oneshot::channel();
         let counts = Arc::new(Counts::default());
-        let rounds_counts = Arc::clone(&counts);
+        let (rounds_counts, rounds_place) = (Arc::clone(&counts), Arc::clone(&place));
         let body = move || {
-            let result = serve(&connection, &calls, &ready, rounds_counts);
+            let result = serve(&connection, &calls, &ready, rounds_place, rounds_counts);
             let closed = connection.close().map_err(|(_, error)| error.into());
             drop(lock);
             let _ = end.send(result.and(closed));
@@ -78,6 +84,7 @@ impl Writer {
             queue: Mutex::new(Some(queue)),
             ended: Mutex::new(Some(ended)),
             thread: Some(thread),
+            place,
             counts,
         })
     }
@@ -87,15 +94,14 @@ impl Writer {
         let count = writes.len();
         self.hand_over(writes).await.unwrap_or_else(|error| {
             (0..count)
-                .map(|_| Err(WriteError::Storage(error())))
+                .map(|_| Err(WriteError::Storage(self.told(error))))
                 .collect()
         })
     }
 
-    async fn hand_over(&self, writes: Vec<Write>) -> Result<Answers, fn() -> StorageError> {
-        let closed = || StorageError::Closed;
+    async fn hand_over(&self, writes: Vec<Write>) -> Result<Answers, Unheard> {
         let places = Arc::clone(&self.places);
-        let place = places.acquire_owned().await.map_err(|_| closed as _)?;
+        let place = places.acquire_owned().await.map_err(|_| Unheard::Closed)?;
         let (answer, answered) = oneshot::channel();
         let call = Call {
             writes,
@@ -103,10 +109,17 @@ impl Writer {
             _place: place,
         };
         match &*self.queue.lock() {
-            Some(queue) => queue.send(call).map_err(|_| broken as _)?,
-            None => return Err(closed),
+            Some(queue) => queue.send(call).map_err(|_| Unheard::Ended)?,
+            None => return Err(Unheard::Closed),
         }
-        answered.await.map_err(|_| broken as _)
+        answered.await.map_err(|_| Unheard::Ended)
+    }
+
+    fn told(&self, unheard: Unheard) -> StorageError {
+        match unheard {
+            Unheard::Closed => StorageError::Closed,
+            Unheard::Ended => self.place.told(thread_ended()),
+        }
     }
 
     /// Refuses further calls, and waits until those before are committed and the file is released.
@@ -115,7 +128,10 @@ impl Writer {
         let ended = self.ended.lock().take();
         match ended {
             None => Err(StorageError::Closed),
-            Some(ended) => Ok(ended.await.unwrap_or_else(|_| Err(thread_ended()))?),
+            Some(ended) => {
+                let ended = ended.await.unwrap_or_else(|_| Err(thread_ended()));
+                ended.map_err(|failure| self.place.told(failure))
+            }
         }
     }
 
@@ -147,8 +163,13 @@ fn thread_ended() -> Failure {
     Failure::Unusable("its writer thread ended".to_owned())
 }
 
-fn broken() -> StorageError {
-    thread_ended().into()
+/// Why a call has no answers.
+#[derive(Debug, Clone, Copy)]
+enum Unheard {
+    /// The storage was closed.
+    Closed,
+    /// The thread ended before its time.
+    Ended,
 }
 
 /// The life of the thread.
@@ -156,9 +177,10 @@ fn serve(
     connection: &Connection,
     calls: &Receiver<Call>,
     ready: &SyncSender<Result<(), Failure>>,
+    place: Arc<Place>,
     counts: Arc<Counts>,
 ) -> Result<(), Failure> {
-    let mut rounds = match Rounds::prepare(connection, counts) {
+    let mut rounds = match Rounds::prepare(connection, place, counts) {
         Ok(rounds) => rounds,
         Err(failure) => {
             let _ = ready.send(Err(failure.clone()));
