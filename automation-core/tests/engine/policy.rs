@@ -206,7 +206,8 @@ async fn a_stop_says_who_did_it_and_holds_until_it_is_resumed() {
             .stop(target.clone(), "jdoe", "a bad patch", false)
             .await
             .unwrap();
-        assert_eq!(automation.stopped().await.unwrap(), [stop.clone()]);
+        let stopped = automation.stopped().await.unwrap();
+        assert_eq!(stopped, std::slice::from_ref(&stop));
         assert_eq!(automation.health().await.stopped, [stop]);
         for error in [
             automation.execute(ticket_request()).await.unwrap_err(),

@@ -28,7 +28,7 @@ impl std::hash::Hash for Execution {
 }
 
 /// What `to_dict` shows: every property.
-const FIELDS: [&str; 41] = [
+const FIELDS: [&str; 42] = [
     "id",
     "tenant_id",
     "ticket_id",
