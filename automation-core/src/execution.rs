@@ -201,6 +201,8 @@ words!(
         LateEnd = "late_end",
         /// Somebody decided about the run: who, what and why.
         Decision = "decision",
+        /// The ticket's resolution could not be recorded: the customer's table refused it.
+        Resolution = "resolution",
     }
 );
 

@@ -2,7 +2,7 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take,
+//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up,
 //! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
 //! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is where decisions by people are reported,
 //! `notices` is what every instance has to know before it lets a run start.
@@ -12,6 +12,7 @@ mod decision;
 mod gate;
 mod host;
 mod intake;
+mod late;
 mod life;
 mod notices;
 mod plan;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::host::Host;
+use super::late;
 use super::life::Life;
 use super::spool::Note;
 use crate::error::{Error, Result};
@@ -137,6 +138,12 @@ impl Life {
         let known = self.try_until_known(transition, events, &mut note).await;
         if let (Ok(_), Some(note)) = (&known, note) {
             note.settle();
+        }
+        if let Ok(Some(_)) = &known {
+            let told = late::tell(&*self.engine.parts.storage, transition).await;
+            if let Err(error) = told {
+                tracing::warn!(execution = %self.execution.id, %error, "a late end is not told");
+            }
         }
         known
     }

@@ -7,6 +7,8 @@
 
 mod disk;
 mod effects;
+#[path = "../support/engines.rs"]
+mod engines;
 mod faults;
 mod output_schema;
 mod policy;

@@ -1,6 +1,7 @@
 //! What an earlier process left open, and leases (P5).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use automation_core::conformance::fault::FaultyStorage;
@@ -12,6 +13,7 @@ use automation_core::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::engines;
 use crate::support::*;
 
 fn left_open(status: Status, holder: Option<&str>, lease_in: Duration) -> Execution {
@@ -153,4 +155,24 @@ async fn after_an_outage_holders_get_a_lease_to_come_back() {
     release.notify_waiters();
     let ended = run.await.unwrap().unwrap();
     assert_eq!(ended.status, Status::Completed, "the other waited for it");
+}
+
+#[tokio::test]
+async fn a_paused_process_that_wakes_up_does_not_write_into_what_was_taken_from_it() {
+    let storage = memory();
+    engines::paused_while_another_takes_its_run([Arc::clone(&storage), storage]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_ten_thousand_orphans_of_sqlite_are_ended_within_two_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = AtomicUsize::new(0);
+    let took = engines::fastest_recovery(async || {
+        let file = format!("{}.db", files.fetch_add(1, Ordering::SeqCst));
+        let storage = SqliteStorage::open(folder.path().join(file)).await;
+        Arc::new(storage.unwrap()) as Arc<dyn Storage>
+    })
+    .await;
+    println!("SQLite: 10,000 orphans are ended in {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }

@@ -6,7 +6,10 @@
 )]
 
 mod cluster;
+#[path = "../support/engines.rs"]
+mod engines;
 mod faults;
+mod outage;
 mod proxy;
 mod resolutions;
 mod rows;

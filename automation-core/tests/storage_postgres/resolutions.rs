@@ -80,6 +80,8 @@ async fn a_customers_row_gets_our_columns_and_keeps_its_own() {
         [expected(ticket, known.id), expected(&new.ticket_id, new.id)]
     );
     let client = shared().client(&database, SUPERUSER).await;
+    let told = "SELECT string_agg(execution_id::text, ',') FROM automation_events WHERE kind = 'resolution'";
+    assert_eq!(value::<String>(&client, told).await, no_uuid.id.to_string());
     let note: String = value(&client, "SELECT string_agg(note, ',') FROM resolutions").await;
     assert_eq!(note, "call back");
 }
@@ -105,6 +107,16 @@ async fn completes_over(sql: &str, resolved: &[&str]) {
         .await;
     let found: Vec<String> = rows.iter().flatten().map(|row| row.get(0)).collect();
     assert_eq!(found, resolved, "{sql}");
+    // The last run of each ticket in a round stands for the others, so a refused ticket is told of at least once.
+    let told = "SELECT string_agg(DISTINCT data ->> 'ticket_id', ',') FROM automation_events
+        WHERE kind = 'resolution' AND seq = 1 AND data ->> 'error' <> ''";
+    let told: Option<String> = value(&client, told).await;
+    let tickets = ["bad", "good-1", "good-2"];
+    let refused: Vec<_> = tickets
+        .into_iter()
+        .filter(|ticket| !resolved.contains(ticket))
+        .collect();
+    assert_eq!(told.unwrap_or_default(), refused.join(","), "{sql}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use automation_core::{SqliteStorage, Status, Storage, Trigger};
+use automation_core::{EventKind, Page, SqliteStorage, Status, Storage, Trigger};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::rows::{beside, record, ticket_run, value};
+use crate::rows::{append, beside, end, insert, one, record, ticket_run, value};
 
 /// Opens a storage over a file that was prepared with SQL.
 async fn over(sql: &str) -> (TempDir, PathBuf, SqliteStorage) {
@@ -86,6 +86,14 @@ async fn run_over(sql: &str) {
         record(&storage, &run, Status::Completed).await;
         let found = storage.get(&run.tenant_id, run.id).await.unwrap();
         assert_eq!(found.status, Status::Completed, "{sql}");
+        let events = storage
+            .events(&run.tenant_id, run.id, &Page::default())
+            .await;
+        let events = events.unwrap().items;
+        let told: Vec<_> = events.iter().map(|event| (event.seq, event.kind)).collect();
+        assert_eq!(told, [(1, EventKind::Resolution)], "{sql}");
+        assert_eq!(events[0].data["ticket_id"], "T-1", "{sql}");
+        assert!(events[0].data["error"].is_string(), "{sql}");
         let counted: i64 = value(
             &beside(&path),
             "SELECT total_executions FROM automation_stats",
@@ -146,4 +154,40 @@ async fn something_else_of_that_name_is_left_alone() {
     record(&storage, &ticket_run("T-1"), Status::Completed).await;
     let rows: i64 = value(&beside(&path), "SELECT count(*) FROM resolutions");
     assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_behind_the_events_of_its_call_and_once() {
+    let (_folder, path, storage) =
+        over("CREATE TABLE resolutions (id TEXT, ticket_id TEXT, agent TEXT NOT NULL)").await;
+    let run = ticket_run("T-1");
+    one(&storage, insert(&run)).await.unwrap();
+    let twice = vec![end(&run, Status::Completed), end(&run, Status::Completed)];
+    // While somebody holds the lock, the two calls behind come into one round.
+    let tool = beside(&path);
+    tool.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (other, round) = (ticket_run("T-2"), ticket_run("T-3"));
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tool.execute_batch("COMMIT").unwrap();
+    };
+    let first = one(&storage, insert(&round));
+    let behind = async {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        tokio::join!(storage.commit(twice), one(&storage, insert(&other)))
+    };
+    let (first, (answers, other), ()) = tokio::join!(first, behind, release);
+    assert!(first.is_ok() && other.is_ok());
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
+    let events: i64 = value(&beside(&path), "SELECT count(*) FROM automation_events");
+    assert_eq!(events, 0, "what is not applied is not told");
+    let answers = storage
+        .commit(vec![end(&run, Status::Completed), append(&run)])
+        .await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let told: String = value(
+        &beside(&path),
+        "SELECT group_concat(seq || kind) FROM (SELECT * FROM automation_events ORDER BY seq)",
+    );
+    assert_eq!(told, "1log,2resolution");
 }

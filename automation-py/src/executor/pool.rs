@@ -77,7 +77,7 @@ impl Pool {
             watchdog: Condvar::new(),
             codes: Arc::default(),
             late: LateBytes::default(),
-            soundness: Soundness::new(hosted),
+            soundness: Soundness::default(),
             place: Place::of_process(),
             held: Mutex::default(),
             memory_is_kept: AtomicBool::new(false),

@@ -10,26 +10,18 @@ use crate::ffi;
 use crate::run::Glue;
 
 /// What was found; once something is wrong it stays wrong, since there is one interpreter a process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Soundness {
-    hosted: bool,
     problem: OnceLock<String>,
 }
 
 impl Soundness {
-    pub(super) fn new(hosted: bool) -> Self {
-        Self {
-            hosted,
-            problem: OnceLock::new(),
-        }
-    }
-
     /// Gives back what a run held that was refused memory, and looks whether the interpreter still works.
     pub(super) fn recover(&self, py: Python<'_>) {
         let glue = Glue::get(py);
         let collected = py.import("gc").and_then(|gc| gc.getattr("collect"));
         let collected = collected.and_then(|collect| ffi::call0(&collect));
-        ffi::trim_heap(!self.hosted);
+        ffi::return_memory();
         let checked = collected
             .and_then(|_| glue.function(py, "check_soundness"))
             .and_then(|check| ffi::call0(&check));

@@ -109,31 +109,6 @@ unsafe fn usable_bytes(block: *mut c_void) -> usize {
     bytes
 }
 
-/// Free bytes at the end of a thread's heap from which on the C library gives them back, and the size from which on a
-/// block is a mapping of its own.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const KEPT_BYTES: i32 = 4 * 1024 * 1024;
-
-/// Makes the C library keep little of what was freed. By itself glibc learns from the largest block that was ever freed
-/// to keep up to 64 MiB a thread, and up to eight heaps a processor. For a process that is ours alone.
-pub(crate) fn keep_little() {
-    // SAFETY: both are settings of numbers, and may be changed at any time.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
-    }
-}
-
-/// Gives what lies free between blocks back to the system. Takes milliseconds where that is much; needs no GIL.
-pub(crate) fn return_memory() {
-    // SAFETY: takes no pointer, and may be called from any thread.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 impl Previous {
     #[inline]
     fn get() -> &'static Self {

@@ -7,6 +7,7 @@ mod arenas;
 pub(crate) mod audit;
 pub(crate) mod blocking;
 pub(crate) mod crash;
+mod heap;
 mod import;
 pub(crate) mod mask;
 #[cfg(not(Py_3_12))]
@@ -28,7 +29,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-pub(crate) use self::allocators::{install as install_allocators, keep_little, return_memory};
+pub(crate) use self::allocators::install as install_allocators;
+pub(crate) use self::heap::{keep_little, return_memory};
 pub(crate) use self::import::{
     ImportHooks, import_function, importing, is_importing, outside_imports,
 };
@@ -258,25 +260,6 @@ impl Drop for FreshContext<'_> {
             }
         }
     }
-}
-
-/// Gives memory that was freed back to the system, as far as the C library can. Where it is nobody else's to tune,
-/// that includes what it keeps for the calling thread, up to 64 MiB otherwise.
-pub(crate) fn trim_heap(tuned_by_us: bool) {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: may be called at any time; the block is freed once.
-    unsafe {
-        if tuned_by_us {
-            libc::mallopt(libc::M_TRIM_THRESHOLD, 0);
-            // Freeing a block of this size makes it look.
-            libc::free(libc::malloc(96 * 1024));
-            // What it would come to by itself.
-            libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
-        }
-        libc::malloc_trim(0);
-    };
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    let _ = tuned_by_us;
 }
 
 /// Has a function called when the process ends by `exit`: the one that was registered last is called first.

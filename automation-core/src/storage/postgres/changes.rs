@@ -54,6 +54,7 @@ pub(super) struct Resolution<'w> {
     pub(super) ticket_id: String,
     pub(super) script_name: String,
     pub(super) output: Option<&'w serde_json::Value>,
+    pub(super) at: DateTime<Utc>,
 }
 
 /// What becomes of a record: its value and revision, or nothing where it is deleted.
@@ -319,6 +320,7 @@ impl<'w> Changes<'w> {
                     ticket_id: known.ticket_id,
                     script_name: known.script_name,
                     output: end.parsed_output.as_ref(),
+                    at: end.completed_at,
                 });
             }
         }

@@ -1,9 +1,10 @@
 //! The `resolutions` table: how a ticket was resolved. It may be the customer's own, with columns of types of their
-//! choice, so a failure here never fails a run.
+//! choice, so a failure here never fails a run: it is an event of the run.
 
 use std::collections::HashMap;
 
 use deadpool_postgres::ClientWrapper;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::changes::Resolution;
@@ -11,6 +12,8 @@ use super::error::Failure;
 use super::pipeline::{Columns, Pipeline};
 use super::row::get;
 use super::value::{Json, text};
+use crate::execution::EventKind;
+use crate::storage::held;
 
 /// How resolutions are recorded on one connection; nothing is, where the table can't be used.
 #[derive(Debug)]
@@ -18,6 +21,55 @@ pub(super) struct Resolutions {
     sql: Option<String>,
     /// Tickets are UUIDs there, so others can't be recorded.
     only_uuids: bool,
+}
+
+/// A resolution that is not recorded, and why.
+#[derive(Debug)]
+pub(super) struct Refused<'r, 'w> {
+    resolution: &'r Resolution<'w>,
+    why: String,
+}
+
+/// What can be recorded, the last of each ticket, and what can't.
+type Sorted<'r, 'w> = (Vec<&'r Resolution<'w>>, Vec<Refused<'r, 'w>>);
+
+/// Behind all events of the run that are there: its own of the same round among them.
+const TELL_SQL: &str = "\
+INSERT INTO automation_events (tenant_id, execution_id, seq, at, kind, data)
+SELECT log.tenant_id, log.id, 1 + coalesce((SELECT max(seq) FROM automation_events AS event
+    WHERE event.execution_id = log.id), 0), given.at, given.kind, given.data
+FROM {rows} JOIN automation_logs AS log ON log.id = given.execution_id";
+
+/// Adds the statement that makes events of what is not recorded.
+pub(super) async fn tell<'a>(
+    refused: &[Refused<'_, '_>],
+    pipeline: &mut Pipeline<'a>,
+) -> Result<(), Failure> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let rows = || refused.iter();
+    let data =
+        |row: &Refused<'_, '_>| json!({ "ticket_id": row.resolution.ticket_id, "error": row.why });
+    let columns = Columns::new()
+        .with(
+            "execution_id",
+            "uuid",
+            rows().map(|row| *row.resolution.execution_id.as_uuid()),
+        )
+        .with(
+            "at",
+            "timestamptz",
+            rows().map(|row| held::time(row.resolution.at)),
+        )
+        .with(
+            "kind",
+            "text",
+            rows().map(|_| EventKind::Resolution.as_str()),
+        )
+        .with("data", "jsonb", rows().map(|row| Json::new(&data(row))));
+    pipeline.add_rows(TELL_SQL, columns).await?;
+    Ok(())
 }
 
 const DESCRIBE_SQL: &str = "\
@@ -38,15 +90,19 @@ impl Resolutions {
         })
     }
 
-    /// Returns those that can be recorded, the last of each ticket.
-    pub(super) fn of<'r, 'w>(&self, all: &'r [Resolution<'w>]) -> Vec<&'r Resolution<'w>> {
-        if self.sql.is_none() {
-            return Vec::new();
-        }
-        let mut last = HashMap::new();
+    /// Sorts out what can be recorded.
+    pub(super) fn of<'r, 'w>(&self, all: &'r [Resolution<'w>]) -> Sorted<'r, 'w> {
+        let (mut last, mut refused) = (HashMap::new(), Vec::new());
         for resolution in all {
-            if self.only_uuids && Uuid::try_parse(&resolution.ticket_id).is_err() {
-                warn(resolution, "tickets are UUIDs there and this is none");
+            if self.sql.is_none() {
+                // Said once in the log, when the table was looked at.
+                let why = "the table can't be used".to_owned();
+                refused.push(Refused { resolution, why });
+            } else if self.only_uuids && Uuid::try_parse(&resolution.ticket_id).is_err() {
+                refused.push(refuse(
+                    resolution,
+                    "tickets are UUIDs there and this is none",
+                ));
             } else {
                 last.insert((&resolution.tenant_id, &resolution.ticket_id), resolution);
             }
@@ -54,7 +110,8 @@ impl Resolutions {
         // In one order for all servers, so that they never wait for each other.
         let mut last: Vec<_> = last.into_iter().collect();
         last.sort_unstable_by_key(|(key, _)| *key);
-        last.into_iter().map(|(_, resolution)| resolution).collect()
+        let last = last.into_iter().map(|(_, resolution)| resolution);
+        (last.collect(), refused)
     }
 
     /// Adds the statement that records resolutions.
@@ -90,12 +147,16 @@ impl Resolutions {
     }
 
     /// Records resolutions one by one, each with a way back, so that one that the table refuses harms no other.
-    pub(super) async fn record_each(
+    ///
+    /// Returns what the table refused.
+    pub(super) async fn record_each<'r, 'w>(
         &self,
-        resolutions: &[&Resolution<'_>],
+        resolutions: &[&'r Resolution<'w>],
         client: &ClientWrapper,
-    ) -> Result<(), Failure> {
-        for resolution in resolutions {
+    ) -> Result<Vec<Refused<'r, 'w>>, Failure> {
+        let mut refused = Vec::new();
+        let mut rest = resolutions.iter();
+        for resolution in rest.by_ref() {
             let mut pipeline = Pipeline::new(client);
             pipeline.add("SAVEPOINT resolution", vec![]).await?;
             self.add(&[*resolution], &mut pipeline).await?;
@@ -111,21 +172,25 @@ impl Resolutions {
                 return Err(failed.failure);
             }
             client.batch_execute("ROLLBACK TO resolution").await?;
-            warn(resolution, &failed.failure.to_string());
+            let why = failed.failure.to_string();
+            refused.push(refuse(resolution, &why));
             if failed.failure.is_timeout() {
                 // Somebody holds the table; the others would wait as long, and all runs of the round with them.
-                return Ok(());
+                refused.extend(rest.map(|resolution| refuse(resolution, &why)));
+                break;
             }
         }
-        Ok(())
+        Ok(refused)
     }
 }
 
-fn warn(resolution: &Resolution<'_>, failure: &str) {
+fn refuse<'r, 'w>(resolution: &'r Resolution<'w>, failure: &str) -> Refused<'r, 'w> {
     tracing::warn!(
         %failure, execution_id = %resolution.execution_id, ticket_id = resolution.ticket_id,
         "the resolution is not recorded: the table refused it"
     );
+    let why = failure.to_owned();
+    Refused { resolution, why }
 }
 
 /// Updates the ticket's row, or inserts one. `None`, with a line in the log, where a column is missing.

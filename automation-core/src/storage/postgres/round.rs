@@ -16,7 +16,7 @@ use super::claims;
 use super::error::Failure;
 use super::lookup::Lookup;
 use super::pipeline::Pipeline;
-use super::resolution::Resolutions;
+use super::resolution::{self, Resolutions};
 use super::row::get;
 use super::{apply, session};
 use crate::storage::{Applied, StorageError, Write, WriteError, write};
@@ -420,11 +420,16 @@ impl Attempt<'_> {
                 .await
                 .map_err(|failed| before(failed.failure))?;
             let resolutions = &self.session.resolutions;
-            let recorded = resolutions.of(&changes.resolutions);
-            resolutions
-                .record_each(&recorded, client)
+            let (recorded, mut refused) = resolutions.of(&changes.resolutions);
+            let more = resolutions.record_each(&recorded, client).await;
+            refused.extend(more.map_err(before)?);
+            resolution::tell(&refused, &mut pipeline)
                 .await
                 .map_err(before)?;
+            pipeline
+                .send()
+                .await
+                .map_err(|failed| before(failed.failure))?;
         }
         Ok(answer)
     }
@@ -441,9 +446,14 @@ impl Attempt<'_> {
     /// Makes the changes and commits, in one journey where resolutions are recorded together.
     async fn finish(&self, changes: &Changes<'_>, answers: Vec<Answers>) -> Result<Ended, Stop> {
         let session = self.session;
-        let recorded = session.resolutions.of(&changes.resolutions);
+        let (recorded, mut refused) = session.resolutions.of(&changes.resolutions);
         let mut pipeline = Pipeline::new(&session.client);
         apply::add(changes, &mut pipeline).await.map_err(before)?;
+        if self.manner == Manner::Together {
+            resolution::tell(&refused, &mut pipeline)
+                .await
+                .map_err(before)?;
+        }
         let own_steps = pipeline.len();
         if self.manner == Manner::Together {
             let added = session.resolutions.add(&recorded, &mut pipeline).await;
@@ -457,7 +467,10 @@ impl Attempt<'_> {
                 .resolutions
                 .record_each(&recorded, &session.client)
                 .await;
-            recorded.map_err(before)?;
+            refused.extend(recorded.map_err(before)?);
+            resolution::tell(&refused, &mut pipeline)
+                .await
+                .map_err(before)?;
         }
         pipeline.add("COMMIT", vec![]).await.map_err(before)?;
         let Err(failed) = pipeline.send().await else {

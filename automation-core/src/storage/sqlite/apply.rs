@@ -62,7 +62,7 @@ pub(super) struct Writes<'c> {
 impl<'c> Writes<'c> {
     /// Prepares the statements and makes the resolutions table ready.
     pub(super) fn prepare(connection: &'c Connection) -> Result<Self, Failure> {
-        let resolutions = Resolutions::prepare(connection);
+        let resolutions = Resolutions::prepare(connection)?;
         let prepare = |sql: &str| connection.prepare(sql);
         Ok(Self {
             connection,
@@ -174,6 +174,7 @@ impl<'c> Writes<'c> {
             script_name: &there.script_name,
             output: parsed_output,
             execution_id: transition.id,
+            at: end.completed_at,
         };
         self.resolutions.record(self.connection, &resolution)
     }

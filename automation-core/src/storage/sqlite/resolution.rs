@@ -1,18 +1,23 @@
 //! The `resolutions` table: how a ticket was resolved. It may be the customer's own, so a failure here never
-//! fails a run.
+//! fails a run: it is an event of the run.
 
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, ErrorCode, Statement, params};
+use serde_json::json;
 
 use super::error::Failure;
 use super::schema::has_table;
 use super::text;
-use crate::execution::{ExecutionId, TenantId};
+use crate::execution::{EventKind, ExecutionId, TenantId};
 
 /// Records the resolutions of tickets, or says why it can't.
 #[derive(Debug)]
 pub(super) struct Resolutions<'c> {
-    /// `None` when the table can't be used.
-    statements: Option<Statements<'c>>,
+    /// Or why the table can't be used.
+    statements: Result<Statements<'c>, String>,
+    tell: Statement<'c>,
+    /// What is to be told of the call in progress.
+    refused: Vec<Refused>,
     /// The transaction in progress holds a resolution.
     touched: bool,
 }
@@ -24,6 +29,14 @@ struct Statements<'c> {
     insert: Statement<'c>,
 }
 
+/// That a resolution is not recorded.
+#[derive(Debug)]
+struct Refused {
+    execution_id: ExecutionId,
+    at: DateTime<Utc>,
+    data: String,
+}
+
 /// A ticket run that completed.
 #[derive(Debug)]
 pub(super) struct Resolution<'a> {
@@ -32,7 +45,14 @@ pub(super) struct Resolution<'a> {
     pub(super) script_name: &'a str,
     pub(super) output: Option<&'a str>,
     pub(super) execution_id: ExecutionId,
+    pub(super) at: DateTime<Utc>,
 }
+
+/// Behind all events of the run that are there: its own of the same call among them.
+const TELL_SQL: &str = "\
+INSERT INTO automation_events (tenant_id, execution_id, seq, at, kind, data)
+SELECT tenant_id, id, 1 + (SELECT coalesce(max(seq), 0) FROM automation_events WHERE execution_id = ?1), ?2, ?3, ?4
+FROM automation_logs WHERE id = ?1";
 
 const CREATE_SQL: &str = "\
 CREATE TABLE resolutions (
@@ -54,25 +74,52 @@ const ADDED: [(&str, &str); 4] = [
 
 impl<'c> Resolutions<'c> {
     /// Makes the table ready; one that can't be used is left alone, with a line in the log.
-    pub(super) fn prepare(connection: &'c Connection) -> Self {
+    pub(super) fn prepare(connection: &'c Connection) -> Result<Self, Failure> {
         let statements = make_ready(connection)
             .and_then(|()| Statements::prepare(connection))
             .inspect_err(|failure| {
                 tracing::warn!(%failure, "resolutions are not recorded: the table can't be used");
             })
-            .ok();
-        Self {
+            .map_err(|failure| failure.to_string());
+        Ok(Self {
             statements,
+            tell: connection.prepare(TELL_SQL)?,
+            refused: Vec::new(),
             touched: false,
-        }
+        })
     }
 
     /// Forgets the transaction before.
-    pub(super) const fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.touched = false;
+        self.refused.clear();
     }
 
-    /// Records a resolution. A refusal by the customer's table is logged and else ignored.
+    /// Forgets what is to be told: the call is not applied.
+    pub(super) fn forget(&mut self) {
+        self.refused.clear();
+    }
+
+    /// Makes events of what was refused in the call.
+    pub(super) fn tell(&mut self) -> Result<(), Failure> {
+        for refused in self.refused.drain(..) {
+            let (id, at) = (text::id(refused.execution_id), text::time(refused.at));
+            let kind = EventKind::Resolution.as_str();
+            self.tell.execute(params![id, at, kind, refused.data])?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, resolution: &Resolution<'_>, why: &str) {
+        let data = json!({ "ticket_id": resolution.ticket_id, "error": why });
+        self.refused.push(Refused {
+            execution_id: resolution.execution_id,
+            at: resolution.at,
+            data: data.to_string(),
+        });
+    }
+
+    /// Records a resolution. A refusal by the customer's table is told and else ignored.
     ///
     /// # Errors
     /// That the whole transaction is lost.
@@ -81,8 +128,13 @@ impl<'c> Resolutions<'c> {
         connection: &Connection,
         resolution: &Resolution<'_>,
     ) -> Result<(), Failure> {
-        let Some(statements) = &mut self.statements else {
-            return Ok(());
+        let statements = match &mut self.statements {
+            Ok(statements) => statements,
+            Err(why) => {
+                let why = why.clone();
+                self.refuse(resolution, &why);
+                return Ok(());
+            }
         };
         self.touched = true;
         let Err(error) = statements.record(resolution) else {
@@ -96,6 +148,7 @@ impl<'c> Resolutions<'c> {
             %failure, execution_id = %resolution.execution_id, ticket_id = resolution.ticket_id,
             "the resolution is not recorded: the table refused it"
         );
+        self.refuse(resolution, &failure.to_string());
         Ok(())
     }
 
@@ -103,7 +156,8 @@ impl<'c> Resolutions<'c> {
     /// that the transaction can be tried again.
     pub(super) fn give_up(&mut self, failure: &Failure) -> bool {
         let suspect = self.touched && failure.code() == Some(ErrorCode::ConstraintViolation);
-        if suspect && self.statements.take().is_some() {
+        if suspect && self.statements.is_ok() {
+            self.statements = Err(failure.to_string());
             tracing::error!(%failure, "resolutions are no longer recorded: the table breaks transactions");
             return true;
         }

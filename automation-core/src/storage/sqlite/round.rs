@@ -132,10 +132,12 @@ impl<'c> Rounds<'c> {
                         self.control.take_back()?;
                     }
                     ended.clear();
+                    self.writes.resolutions.forget();
                     return Ok(write::none_applied(writes.len(), answers.len(), error));
                 }
             }
         }
+        self.writes.resolutions.tell()?;
         if several {
             self.control.release.execute([])?;
         }

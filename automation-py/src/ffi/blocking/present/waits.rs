@@ -19,7 +19,7 @@ use libc::{
     timeval,
 };
 
-use super::CUT;
+use crate::ffi::blocking::CUT;
 
 /// After an interruption or an ended wait the next ones of that thread are spared for so long: what cleans up takes its
 /// locks and writes its last bytes, and what catches everything does not spin.
