@@ -29,7 +29,7 @@ pub mod storage;
 pub use automation::{Automation, Health};
 pub use builder::AutomationBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Consequence, Quarantined, StopTarget, Stopped, Update, Watch};
+pub use engine::{Consequence, Quarantined, Retention, StopTarget, Stopped, Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
     Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation,
@@ -39,8 +39,8 @@ pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;
 pub use policy::Policy;
 pub use request::{
-    Classification, Cursor, ExecuteRequest, Listing, LogsQuery, ManualRequest, Override, Page,
-    Route, StatsQuery, TestRequest, Ticket,
+    Classification, Cursor, ExecuteRequest, ExecutionsQuery, Listing, LogsQuery, ManualRequest,
+    Override, Page, PruneRequest, Route, StatsQuery, TestRequest, Ticket,
 };
 pub use script::{Script, ScriptRegistry, Validation};
 pub use secret::SecretSource;

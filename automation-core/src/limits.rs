@@ -54,6 +54,10 @@ pub const PAGE_ROWS: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 500;
 /// Bytes of output from which a page has no further row: 500 rows may hold a gigabyte. A page has one row at least.
 pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Ended executions that one call of pruning looks at, at most: a commit of so many delays others by some milliseconds.
+pub const PRUNE_ROWS_MAX: usize = 1000;
+/// Ended executions that the engine prunes at a time.
+pub const PRUNE_ROWS: usize = 250;
 /// Finished runs listed in the statistics.
 pub const RECENT_MAX: usize = 10;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -309,6 +309,52 @@ impl LogsQuery {
 impl<T: Into<String>> From<T> for LogsQuery {
     fn from(ticket_id: T) -> Self {
         Self::new(ticket_id)
+    }
+}
+
+/// Which executions are asked for, of any ticket. Conditions compose; an empty one does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecutionsQuery {
+    /// Of this ticket.
+    pub ticket_id: Option<String>,
+    /// Of this script.
+    pub script_name: Option<String>,
+    /// With one of these statuses; any when empty.
+    pub statuses: Vec<Status>,
+    /// Asked for by this actor.
+    pub actor: Option<String>,
+    /// Accepted at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Accepted before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// With `output`, `stderr` and `parsed_output`, which are empty otherwise.
+    pub with_output: bool,
+}
+
+/// Which ended executions are pruned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PruneRequest {
+    /// The first day (UTC) that is kept: what ended earlier goes. Today at the latest.
+    pub before: NaiveDate,
+    /// With one of these terminal statuses; with any when empty.
+    pub statuses: Vec<Status>,
+}
+
+impl PruneRequest {
+    /// Asks for every execution that ended before a day (UTC).
+    #[must_use]
+    pub const fn before(before: NaiveDate) -> Self {
+        Self {
+            before,
+            statuses: Vec::new(),
+        }
+    }
+
+    /// Asks for those with one of these terminal statuses only.
+    #[must_use]
+    pub fn with_statuses(mut self, statuses: impl Into<Vec<Status>>) -> Self {
+        self.statuses = statuses.into();
+        self
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up,
-//! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
+//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that
+//! it can't take, `late` tells of those whose run was given up, `recovery` ends what an earlier process left open,
+//! `quarantine` knows which versions are kept out of this process, `lists` answers what is recorded, `prune` deletes
+//! what is old.
 //! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is where decisions by people are reported,
 //! `notices` is what every instance has to know before it lets a run start.
 
@@ -14,8 +16,10 @@ mod host;
 mod intake;
 mod late;
 mod life;
+mod lists;
 mod notices;
 mod plan;
+mod prune;
 mod quarantine;
 mod quotas;
 mod record;
@@ -46,6 +50,7 @@ use self::gate::Gate;
 use self::host::{LiveRun, Stop};
 use self::intake::Intake;
 use self::plan::Plan;
+pub use self::prune::Retention;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
 use self::quotas::{Quotas, Share};
@@ -62,14 +67,11 @@ use crate::executor::{Executor, ExecutorError, LimitPolicy, RunLimits};
 use crate::limits;
 use crate::parser::OutputParser;
 use crate::policy::{Policy, PolicySource};
-use crate::request::{
-    ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, StatsQuery, TestRequest, check_actor,
-    validate_ticket_id,
-};
+use crate::request::{ExecuteRequest, ManualRequest, StatsQuery, TestRequest, check_actor};
 use crate::script::{Inspection, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
-use crate::storage::{ExecutionQuery, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -100,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) spool: Option<PathBuf>,
     pub(crate) isolate_all: bool,
     pub(crate) limits: LimitPolicy,
+    pub(crate) retention: Option<Retention>,
 }
 
 pub(crate) struct Engine {
@@ -161,6 +164,7 @@ impl Engine {
             settings,
         });
         recovery::spawn(&engine);
+        prune::spawn(&engine);
         Ok(engine)
     }
 
@@ -296,56 +300,6 @@ impl Engine {
             .get(&id)
             .filter(|run| run.tenant() == tenant)
             .cloned()
-    }
-
-    pub(crate) async fn logs(
-        &self,
-        tenant: &TenantId,
-        query: LogsQuery,
-        page: Page,
-    ) -> Result<Listing<Execution>> {
-        validate_ticket_id(&query.ticket_id)
-            .map_err(|detail| Error::invalid_request("/ticket_id", detail))?;
-        let unfiltered =
-            query.statuses.is_empty() && query.script_name.is_none() && page.after.is_none();
-        let wanted = ExecutionQuery {
-            ticket_id: Some(query.ticket_id.clone()),
-            script_name: query.script_name,
-            statuses: query.statuses,
-            ..ExecutionQuery::of(tenant.clone())
-        };
-        let rows = self.list(&wanted, &page).await?;
-        if rows.items.is_empty() {
-            let known = !unfiltered && self.ticket_is_known(tenant, &query.ticket_id).await?;
-            if !known {
-                return Err(Error::TicketNotFound {
-                    ticket_id: query.ticket_id,
-                });
-            }
-        }
-        Ok(rows)
-    }
-
-    async fn ticket_is_known(&self, tenant: &TenantId, ticket_id: &str) -> Result<bool> {
-        let any = ExecutionQuery {
-            ticket_id: Some(ticket_id.to_owned()),
-            without_output: true,
-            ..ExecutionQuery::of(tenant.clone())
-        };
-        Ok(!self.list(&any, &Page::first(1)).await?.items.is_empty())
-    }
-
-    async fn list(&self, query: &ExecutionQuery, page: &Page) -> Result<Listing<Execution>> {
-        self.parts
-            .storage
-            .list(query, page)
-            .await
-            .map_err(|error| match error {
-                StorageError::InvalidCursor { .. } => {
-                    Error::invalid_request("/cursor", error.to_string())
-                }
-                other => other.into(),
-            })
     }
 
     pub(crate) async fn stats(&self, query: StatsQuery) -> Result<Stats> {

@@ -20,6 +20,8 @@ pub struct ExecutionQuery {
     pub script_name: Option<String>,
     /// With one of these statuses.
     pub statuses: Vec<Status>,
+    /// Asked for by this actor.
+    pub actor: Option<String>,
     /// Accepted at this time or later.
     pub since: Option<DateTime<Utc>>,
     /// Accepted before this time.
@@ -51,12 +53,15 @@ words!(
         Quarantine = "quarantine",
         /// That somebody stopped everything, a script or a category, by the target. Of the default tenant, as above.
         Stop = "stop",
+        /// What the statistics counted of executions that were pruned, by day and script.
+        Pruned = "pruned",
         /// That the storage takes writes again, by the instance that looked; taken back at once.
         Probe = "probe",
     }
 );
 
-/// A keyed record.
+/// A keyed record. One whose key begins with an execution's id belongs to that execution, and goes with it when it is
+/// pruned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Whose it is.

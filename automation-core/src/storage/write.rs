@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use chrono::{DateTime, Utc};
 use thiserror::Error as ThisError;
 
-use super::{Record, StorageError};
+use super::{Prune, Record, StorageError};
 use crate::execution::{
     Completion, Event, Execution, ExecutionId, InstanceId, Isolation, TenantId,
 };
+use crate::request::Cursor;
 use crate::status::Status;
 
 /// One conditional write. Later features add kinds, never methods of the trait.
@@ -42,6 +43,8 @@ pub enum Write {
         /// The record's tenant, kind and key; the value is ignored, the revision must be there.
         record: Record,
     },
+    /// Deletes executions that ended long ago.
+    Prune(Prune),
 }
 
 /// Moves one execution.
@@ -124,6 +127,13 @@ pub enum Applied {
     },
     /// The record is gone.
     Deleted,
+    /// Executions were deleted.
+    Pruned {
+        /// How many.
+        rows: usize,
+        /// Where the next call begins; `None` when none is left to look at.
+        next: Option<Cursor>,
+    },
 }
 
 /// Why a write was not applied.

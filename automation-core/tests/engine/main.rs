@@ -12,6 +12,7 @@ mod engines;
 mod faults;
 mod output_schema;
 mod policy;
+mod pruning;
 mod quarantine;
 mod recovery;
 mod runs;

@@ -43,6 +43,8 @@ class Automation:
         isolated: bool = True,
         isolate_all: bool = False,
         spool: str | PathLike[str] | None = None,
+        retention_days: int | None = None,
+        retention_failed_days: int | None = None,
         policy: dict[str, Any] | str | PathLike[str] | None = None,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
@@ -60,6 +62,8 @@ class Automation:
                 `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
                 it, and where `sys.executable` is no Python interpreter, such scripts are refused.
             isolate_all: Whether every script runs there, whatever it says. Refused where there is no such executor.
+            retention_days: Days (UTC) for which ended runs are kept. Default: for ever. Statistics keep what they counted.
+            retention_failed_days: The same for failed runs. Default: as long as others.
             spool: The file that keeps the ends of runs which the storage does not take, until it does or until the next
                 start. None is the file with `.spool` added to the name, where the storage is a file, and else no file.
             policy: What the operator decides about runs: rules, or a file of them in TOML or JSON that `reload` reads
@@ -211,6 +215,63 @@ class Automation:
             InvalidRequestError: An argument can't be used.
             TicketNotFoundError: No execution is recorded for the ticket.
             StorageError: The storage does not answer.
+        """
+
+    def executions(
+        self,
+        *,
+        ticket_id: str | None = None,
+        script_name: str | None = None,
+        statuses: Sequence[_Status] | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        with_output: bool = False,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Returns a page of the executions that fit, of any ticket, newest first.
+
+        Args:
+            ticket_id: Of this ticket only.
+            script_name: Of this script only.
+            statuses: With one of these statuses only.
+            actor: Asked for by this actor only.
+            since: Accepted at this time or later; with a time zone.
+            until: Accepted before this time; with a time zone.
+            with_output: With `output`, `stderr` and `parsed_output`, which are empty otherwise.
+            limit: Executions at most, 1 to 500.
+            cursor: The `next` of the page before.
+
+        Raises:
+            InvalidRequestError: An argument can't be used.
+            StorageError: The storage does not answer.
+        """
+
+    def prune(self, before: date, *, statuses: Sequence[_Status] | None = None) -> int:
+        """Deletes executions that ended before a day (UTC), with their events; returns how many.
+
+        The statistics keep what they counted of them. Open executions are never deleted.
+
+        Args:
+            before: The first day that is kept; today at the latest.
+            statuses: With one of these terminal statuses only.
+
+        Raises:
+            InvalidRequestError: An argument can't be used.
+            StorageError: The storage does not answer; what went before stays deleted.
+        """
+
+    def back_up(self, path: str | PathLike[str]) -> int:
+        """Copies everything that is recorded into a new file, beside runs; returns its size in bytes.
+
+        Args:
+            path: The new file.
+
+        Raises:
+            UnsupportedError: The storage is not SQLite; PostgreSQL has `pg_dump`.
+            InvalidRequestError: The file is there already, or its folder can't be written.
+            StorageError: The copy failed; no file is left.
         """
 
     def stats(self, *, since: date | None = None, script_name: str | None = None) -> Stats:

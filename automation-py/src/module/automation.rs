@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automation_core::limits::{PAGE_ROWS, SHUTDOWN_GRACE};
-use automation_core::{ExecuteRequest, LogsQuery, ManualRequest, StatsQuery, TestRequest};
+use automation_core::{
+    ExecuteRequest, ExecutionsQuery, LogsQuery, ManualRequest, PruneRequest, StatsQuery,
+    TestRequest,
+};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -59,7 +62,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, policy = None))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, retention_days = None, retention_failed_days = None, policy = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -72,6 +75,8 @@ impl Automation {
         isolated: bool,
         isolate_all: bool,
         spool: Option<PathBuf>,
+        retention_days: Option<i64>,
+        retention_failed_days: Option<i64>,
         policy: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
@@ -86,6 +91,7 @@ impl Automation {
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             isolate_all,
+            retention: arguments::retention(retention_days, retention_failed_days).or_raise(py)?,
             spool,
             policy: policy.map(arguments::policy).transpose()?,
             scripts,
@@ -219,6 +225,63 @@ impl Automation {
         Page::new(py, listing?)
     }
 
+    /// Returns a page of the executions that fit, of any ticket, newest first.
+    #[pyo3(signature = (*, ticket_id = None, script_name = None, statuses = None, actor = None, since = None, until = None, with_output = false, limit = 50, cursor = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn executions(
+        &self,
+        py: Python<'_>,
+        ticket_id: Option<String>,
+        script_name: Option<String>,
+        statuses: Option<Vec<String>>,
+        actor: Option<String>,
+        since: Option<&Bound<'_, PyAny>>,
+        until: Option<&Bound<'_, PyAny>>,
+        with_output: bool,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> PyResult<Page> {
+        let page = arguments::page(limit, cursor).or_raise(py)?;
+        let query = ExecutionsQuery {
+            ticket_id,
+            script_name,
+            statuses: arguments::statuses(statuses).or_raise(py)?,
+            actor,
+            since: arguments::instant("since", since)?,
+            until: arguments::instant("until", until)?,
+            with_output,
+        };
+        let listing = self.door.ask(py, |automation| async move {
+            automation.executions(query, page).await
+        });
+        Page::new(py, listing?)
+    }
+
+    /// Deletes executions that ended before a day (UTC), with their events; returns how many.
+    #[pyo3(signature = (before, *, statuses = None))]
+    fn prune(
+        &self,
+        py: Python<'_>,
+        before: &Bound<'_, PyAny>,
+        statuses: Option<Vec<String>>,
+    ) -> PyResult<u64> {
+        let statuses = arguments::statuses(statuses).or_raise(py)?;
+        let request =
+            PruneRequest::before(arguments::day("before", before)?).with_statuses(statuses);
+        self.door.ask(
+            py,
+            |automation| async move { automation.prune(request).await },
+        )
+    }
+
+    /// Copies everything that is recorded into a new file; returns its size in bytes.
+    fn back_up(&self, py: Python<'_>, path: PathBuf) -> PyResult<u64> {
+        self.door.ask(
+            py,
+            |automation| async move { automation.back_up(path).await },
+        )
+    }
+
     /// Returns the statistics.
     #[pyo3(signature = (*, since = None, script_name = None))]
     fn stats(
@@ -228,7 +291,9 @@ impl Automation {
         script_name: Option<String>,
     ) -> PyResult<Py<Stats>> {
         let query = StatsQuery {
-            since: since.map(arguments::day).transpose()?,
+            since: since
+                .map(|since| arguments::day("since", since))
+                .transpose()?,
             script_name,
             ..StatsQuery::default()
         };

@@ -1,5 +1,6 @@
 //! Executions in memory: the default, and the model for the other backends. Loses everything with the process.
 
+mod prune;
 mod reads;
 mod state;
 

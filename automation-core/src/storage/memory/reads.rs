@@ -170,6 +170,7 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         && query.id.is_none_or(|id| id == row.id)
         && same(&query.ticket_id, &row.ticket_id)
         && same(&query.script_name, &row.script_name)
+        && (query.actor.is_none() || query.actor == row.actor)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))
         && query
             .lease_before

@@ -146,7 +146,10 @@ async fn events<'a>(events: &[&'a Event], pipeline: &mut Pipeline<'a>) -> Result
 }
 
 /// A record that was not there is inserted, and so fails where another server did the same meanwhile.
-async fn records<'a>(changes: &'a Changes<'_>, pipeline: &mut Pipeline<'a>) -> Result<(), Failure> {
+pub(super) async fn records<'a>(
+    changes: &'a Changes<'_>,
+    pipeline: &mut Pipeline<'a>,
+) -> Result<(), Failure> {
     let (mut gone, mut new, mut changed) = (Vec::new(), Vec::new(), Vec::new());
     for (key, (stored, was_there)) in &changes.records {
         match (stored, was_there) {

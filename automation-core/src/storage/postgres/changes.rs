@@ -135,8 +135,8 @@ impl Rows {
             Write::Append(event) => self.append(event, call),
             Write::Put { record, expected } => self.put(record, *expected, call),
             Write::Delete { record } => self.delete(record, call),
-            Write::Claim(_) | Write::Renew { .. } => {
-                unreachable!("claims and renewals are about rows that only the database knows")
+            Write::Claim(_) | Write::Renew { .. } | Write::Prune(_) => {
+                unreachable!("such writes are about rows that only the database knows")
             }
         }
     }

@@ -67,7 +67,7 @@ impl Lookup {
             Write::Put { record, .. } | Write::Delete { record } => {
                 self.records.insert(record_key(record));
             }
-            Write::Claim(_) | Write::Renew { .. } => {}
+            Write::Claim(_) | Write::Renew { .. } | Write::Prune(_) => {}
         }
     }
 

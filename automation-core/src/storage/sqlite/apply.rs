@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ffi, params};
 
 use super::error::Failure;
+use super::prune;
 use super::resolution::{Resolution, Resolutions};
 use super::row;
 use super::text;
@@ -97,6 +98,7 @@ impl<'c> Writes<'c> {
             Write::Append(event) => self.append(event),
             Write::Put { record, expected } => self.put(record, *expected),
             Write::Delete { record } => self.delete(record),
+            Write::Prune(prune) => prune::prune(self.connection, prune),
         }
     }
 
@@ -306,7 +308,7 @@ SELECT tenant_id, id, ?3, ?4, ?5, ?6 FROM automation_logs WHERE id = ?1 AND tena
 const REVISION_SQL: &str = "\
 SELECT revision FROM automation_records WHERE tenant_id = ?1 AND kind = ?2 AND key = ?3";
 
-const PUT_SQL: &str = "\
+pub(super) const PUT_SQL: &str = "\
 INSERT INTO automation_records (tenant_id, kind, key, value, revision) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (tenant_id, kind, key) DO UPDATE SET value = excluded.value, revision = excluded.revision";
 
