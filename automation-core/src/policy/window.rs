@@ -157,6 +157,19 @@ mod tests {
     }
 
     #[test]
+    fn its_first_minute_belongs_to_it_and_its_last_does_not() {
+        let window = window(Vec::new(), 22 * 60, 2 * 60, 0);
+        let is_open = |time: &str| {
+            let now = format!("2026-01-02T{time}Z").parse().unwrap();
+            window.closes_at(now).is_some()
+        };
+        let times = [
+            "21:59:59", "22:00:00", "23:59:59", "00:00:00", "01:59:59", "02:00:00",
+        ];
+        assert_eq!(times.map(is_open), [false, true, true, true, true, false]);
+    }
+
+    #[test]
     fn is_written_as_people_write_times() {
         let text = "name = \"b\"\ndays = [\"sat\"]\nfrom = \"22:00\"\nuntil = \"02:00\"\nutc_offset = \"+01:00\"";
         let window: MaintenanceWindow = toml::from_str(text).unwrap();
