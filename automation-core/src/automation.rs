@@ -112,6 +112,22 @@ impl Automation {
         self.engine.cancel(&self.tenant, id, actor).await
     }
 
+    /// Runs once more what an execution ran that did not complete, with the same parameters and ticket, at the script's
+    /// present version, and waits for the end. The new run is the next attempt of the same chain. Of several who ask at
+    /// the same time, and while it runs, one run answers all; an execution that was repeated already stands for the last
+    /// of its chain.
+    ///
+    /// # Errors
+    /// Kinds `execution_not_found`, `conflict` when it is open or completed, or when what it did is unknown and its
+    /// script is not idempotent; `invalid_parameters` when the script takes others now, or took secret ones, which are
+    /// not kept; and those of [`manual`](Self::manual).
+    ///
+    /// # Cancel safety
+    /// Dropping the future detaches from the run, which goes on.
+    pub async fn retry(&self, id: ExecutionId, actor: Option<&str>) -> Result<Execution> {
+        self.engine.retry(&self.tenant, id, actor).await
+    }
+
     /// Follows an execution: its events, then its end.
     ///
     /// # Errors

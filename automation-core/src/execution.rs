@@ -1,6 +1,7 @@
 //! One recorded run: what is known of it, and what its end adds.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -47,12 +48,12 @@ macro_rules! text_newtype {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(std::sync::Arc<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Wraps a text.
             #[must_use]
-            pub fn new(text: impl Into<std::sync::Arc<str>>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -181,6 +182,14 @@ words!(
         ExecutorError = "executor_error",
         /// Somebody stopped the script, its category or everything while it waited for its turn.
         Stopped = "stopped",
+        /// It waits until somebody approves it.
+        AwaitingApproval = "awaiting_approval",
+        /// Nobody approved it in time.
+        ApprovalExpired = "approval_expired",
+        /// It waits until it is tried again.
+        Backoff = "backoff",
+        /// It waits for its time.
+        Scheduled = "scheduled",
     }
 );
 
@@ -255,7 +264,7 @@ pub struct ResourceUsage {
     pub memory_peak_bytes: Option<u64>,
     /// Programs that it started.
     pub children: Option<u32>,
-    /// Threads that it started; not counted in a process of its own.
+    /// Threads that it started; `None` of an isolated run that was killed.
     pub threads: Option<u32>,
 }
 
@@ -300,6 +309,47 @@ words!(
     }
 );
 
+/// What a run was asked with besides its parameters.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Context {
+    /// The ticket, for ticket runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Arc<Value>>,
+    /// Its classification, for ticket runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification: Option<Arc<Value>>,
+    /// What stands for the whole request, of one under a caller's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+impl Context {
+    /// Creates the context of a ticket without a classification.
+    #[must_use]
+    pub fn of_ticket(ticket: Value) -> Self {
+        Self {
+            ticket: Some(Arc::new(ticket)),
+            ..Self::default()
+        }
+    }
+
+    /// Returns what the next attempt is asked with, if there is anything.
+    pub(crate) fn of_next(&self) -> Option<Arc<Self>> {
+        let next = Self {
+            digest: None,
+            ..self.clone()
+        };
+        (!next.is_empty()).then(|| Arc::new(next))
+    }
+
+    /// Returns whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One recorded run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -325,9 +375,11 @@ pub struct Execution {
     /// Why this script runs, and why so: what the policy or a person decided, in a sentence. `None` where nothing was
     /// to be decided.
     pub decision: Option<String>,
+    /// What it was asked with besides its parameters; kept so that it can wait, and be tried again.
+    pub context: Option<Arc<Context>>,
     /// Where it stands.
     pub status: Status,
-    /// Why it stands there.
+    /// Why it stands there, and for one that waits, what it waits for.
     pub reason: Option<Reason>,
     /// Where it runs; for one that waits, where it would run now.
     pub isolation: Isolation,
@@ -335,7 +387,7 @@ pub struct Execution {
     pub started_at: DateTime<Utc>,
     /// When it became terminal.
     pub completed_at: Option<DateTime<Utc>>,
-    /// Not to be dispatched before this time.
+    /// Not to be dispatched before this time; of one that waits for a decision, when its time is over.
     pub run_at: Option<DateTime<Utc>>,
     /// Higher goes first.
     pub priority: i32,
@@ -400,6 +452,7 @@ impl Execution {
             parameters: Value::Object(serde_json::Map::new()),
             dry_run: false,
             decision: None,
+            context: None,
             status: Status::Starting,
             reason: None,
             isolation: Isolation::default(),
@@ -435,6 +488,31 @@ impl Execution {
         self.status
             .is_terminal()
             .then_some(self.status == Status::Completed)
+    }
+
+    /// Returns whether it waits: nothing has executed and nobody holds it, so it survives the process (promise P5).
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.status == Status::Starting && self.lease_until.is_none()
+    }
+
+    /// Returns whether it is a ticket run, or repeats one.
+    #[must_use]
+    pub fn is_of_ticket(&self) -> bool {
+        match self.trigger {
+            Trigger::Ticket => true,
+            Trigger::Retry => self
+                .context
+                .as_ref()
+                .is_some_and(|context| context.ticket.is_some()),
+            _ => false,
+        }
+    }
+
+    /// Returns the first execution of its chain of attempts: itself where it is the first.
+    #[must_use]
+    pub fn root(&self) -> ExecutionId {
+        self.root_id.unwrap_or(self.id)
     }
 
     /// Returns the owner's word for the trigger: `automated` for ticket runs, else the trigger's own.

@@ -32,8 +32,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{Consequence, Quarantined, Retention, StopTarget, Stopped, Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
-    Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation,
-    Reason, ResourceUsage, TenantId, Trigger,
+    Completion, Concern, Context, Effect, Event, EventKind, Execution, ExecutionId, InstanceId,
+    Isolation, Reason, ResourceUsage, TenantId, Trigger,
 };
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;

@@ -41,6 +41,12 @@ pub const EXECUTIONS_MAX: usize = 256;
 pub const QUEUE_MAX: usize = 1024;
 /// Longest ticket id in characters.
 pub const TICKET_ID_CHARS_MAX: usize = 128;
+/// Longest idempotency key in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Most attempts after the first one that a script's metadata may ask for.
+pub const RETRIES_MAX: u32 = 100;
+/// Longest pause before a run is tried again by itself.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60 * 60);
 /// Longest actor name in characters.
 pub const ACTOR_CHARS_MAX: usize = 256;
 /// Longest reason that somebody gives for a decision, in characters.

@@ -166,6 +166,9 @@ pub struct ExecuteRequest {
     pub actor: Option<String>,
     /// Forces the run against the policy.
     pub forced: Option<Override>,
+    /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
+    /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
+    pub idempotency_key: Option<String>,
 }
 
 impl ExecuteRequest {
@@ -177,6 +180,7 @@ impl ExecuteRequest {
             classification,
             actor: None,
             forced: None,
+            idempotency_key: None,
         }
     }
 
@@ -184,6 +188,13 @@ impl ExecuteRequest {
     #[must_use]
     pub fn with_override(mut self, forced: Override) -> Self {
         self.forced = Some(forced);
+        self
+    }
+
+    /// Sets the key under which at most one execution is recorded.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -207,6 +218,9 @@ pub struct ManualRequest {
     pub ticket_id: Option<String>,
     /// Who asks.
     pub actor: Option<String>,
+    /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
+    /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
+    pub idempotency_key: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
     /// Forces the run against the policy, for this reason; as [`Override`].
@@ -233,6 +247,7 @@ impl ManualRequest {
             parameters: Map::new(),
             ticket_id: None,
             actor: None,
+            idempotency_key: None,
             dry_run: false,
             forced: None,
         }
@@ -256,6 +271,13 @@ impl ManualRequest {
     #[must_use]
     pub fn with_ticket_id(mut self, ticket_id: impl Into<String>) -> Self {
         self.ticket_id = Some(ticket_id.into());
+        self
+    }
+
+    /// Sets the key under which at most one execution is recorded.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -489,6 +511,21 @@ impl<T> Listing<T> {
     #[must_use]
     pub const fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
         Self { items, next }
+    }
+}
+
+/// Checks a key that a caller chose.
+pub(crate) fn check_idempotency_key(key: Option<&str>, problems: &mut Vec<Problem>) {
+    let Some(key) = key else { return };
+    let fits = (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len());
+    if !fits || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems.push(Problem::new(
+            "/idempotency_key",
+            format!(
+                "must be 1 to {} visible ASCII characters without spaces",
+                limits::IDEMPOTENCY_KEY_CHARS_MAX
+            ),
+        ));
     }
 }
 

@@ -6,8 +6,8 @@ use automation_core::executor::ExecutorHealth;
 use automation_core::executor::RunLimits;
 use automation_core::script::{Diagnostic, InvalidScript, Script, Validation};
 use automation_core::{
-    Concern, Consequence, Effect, Execution, Isolation, Quarantined, Reason, Route, ScriptStats,
-    Stats, Status, StopTarget, Stopped,
+    Concern, Consequence, Effect, Execution, ExecutionId, Isolation, Quarantined, Reason, Route,
+    ScriptStats, Stats, Status, StopTarget, Stopped,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -88,6 +88,9 @@ struct Facts {
     /// Why this script, and why so.
     decision: Option<String>,
     attempt: i32,
+    root_id: Option<ExecutionId>,
+    parent_id: Option<ExecutionId>,
+    run_at: Option<String>,
     started_at: String,
     completed_at: Option<String>,
 }
@@ -116,6 +119,9 @@ impl Facts {
             dry_run: execution.dry_run,
             decision: execution.decision.clone(),
             attempt: execution.attempt,
+            root_id: execution.root_id,
+            parent_id: execution.parent_id,
+            run_at: execution.run_at.map(timestamp),
             started_at: timestamp(execution.started_at),
             completed_at: execution.completed_at.map(timestamp),
         }

@@ -2,18 +2,21 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that
-//! it can't take, `late` tells of those whose run was given up, `recovery` ends what an earlier process left open,
-//! `quarantine` knows which versions are kept out of this process, `lists` answers what is recorded, `prune` deletes
-//! what is old.
-//! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is where decisions by people are reported,
-//! `notices` is what every instance has to know before it lets a run start.
+//! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for
+//! their time, and takes up what is due, `venue` says where a script runs, `intake` refuses runs while the storage does
+//! not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up, `recovery` ends
+//! what an earlier process left open, `quarantine` knows which versions are kept out of this process, `lists` answers
+//! what is recorded, `prune` deletes what is old.
+//! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is
+//! where decisions by people are reported, `notices` is what every instance has to know before it lets a run start.
 
+mod attempts;
 mod decided;
 mod decision;
 mod gate;
 mod host;
 mod intake;
+mod keys;
 mod late;
 mod life;
 mod lists;
@@ -28,6 +31,7 @@ mod spool;
 mod stops;
 mod venue;
 mod verdict;
+mod waiting;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -58,6 +62,7 @@ use self::spool::Spool;
 use self::stops::Stops;
 pub use self::stops::{StopTarget, Stopped};
 use self::venue::wants_isolation;
+use self::waiting::Waiting;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
 use crate::clock::Clock;
@@ -75,6 +80,9 @@ use crate::storage::{Storage, StorageError};
 
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often a cancel looks again at a run that changes under it.
+const CANCEL_TRIES: usize = 8;
+const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long ends that the storage did not take until it was closed get to reach the spool.
 const SPOOL_GRACE: Duration = Duration::from_secs(2);
@@ -114,6 +122,7 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    waiting: Waiting,
     intake: Intake,
     spool: Option<Arc<Spool>>,
     stops: Stops,
@@ -150,6 +159,7 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            waiting: Waiting::new(),
             intake: Intake::default(),
             spool: spool.transpose()?.map(Arc::new),
             stops: Stops::default(),
@@ -165,6 +175,7 @@ impl Engine {
         });
         recovery::spawn(&engine);
         prune::spawn(&engine);
+        waiting::spawn(&engine);
         Ok(engine)
     }
 
@@ -217,9 +228,34 @@ impl Engine {
         }
         self.intake.check()?;
         self.notices_loaded().await?;
+        let key = plan.key.clone();
+        if let Some(recorded) = self.answer_again(tenant, key.as_ref()).await? {
+            return Ok(recorded);
+        }
         // Again: what other instances have stopped is known now.
         self.check_stops(&plan.script, plan.decision.category.as_deref())?;
+        let may_repeat = plan.script.metadata().retry.is_some();
+        match self.admit(tenant, plan).await {
+            Ok(execution) if may_repeat || !execution.status.is_terminal() => {
+                self.until_end(execution).await
+            }
+            // Another request under the same key was faster.
+            Err(error @ Error::Conflict { .. }) => {
+                self.answer_again(tenant, key.as_ref()).await?.ok_or(error)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Records a run and lets it run; returns it at its end, or as it waits or as another instance has it.
+    async fn admit(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+        if plan.script.metadata().retry.is_some() {
+            waiting::check_keepable(&plan)?;
+        }
         let venue = self.venue(&plan.script)?;
+        if let Some(wait) = plan.wait {
+            return self.accept_waiting(tenant, plan, venue, wait).await;
+        }
         let share = self.share(tenant, &plan).await?;
         let place = self.gate.enter(
             plan.actor.as_deref(),
@@ -228,18 +264,18 @@ impl Engine {
         )?;
         let share = share.map(Share::accepted);
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        let task = self
-            .tasks
-            .spawn_on(sharing(share, life.run(place)), &self.parts.runtime);
-        let execution = task.await.unwrap_or_else(|panic| {
+        self.in_task(sharing(share, life.run(place))).await
+    }
+
+    async fn in_task(
+        &self,
+        run: impl Future<Output = Result<Execution>> + Send + 'static,
+    ) -> Result<Execution> {
+        let task = self.tasks.spawn_on(run, &self.parts.runtime);
+        task.await.unwrap_or_else(|panic| {
             let detail = format!("the run's task ended early: {panic}");
             Err(ExecutorError::Internal { detail }.into())
-        })?;
-        if execution.status.is_terminal() {
-            return Ok(execution);
-        }
-        // Another instance took the run over.
-        self.watch(tenant, execution.id).await?.end().await
+        })
     }
 
     pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {
@@ -264,14 +300,14 @@ impl Engine {
         if !problems.is_empty() {
             return Err(Error::InvalidRequest { problems });
         }
-        if let Some(run) = self.live_run(tenant, id) {
-            let live = run.subscribe();
-            run.stop(Stop::Cancel {
-                actor: actor.map(ToOwned::to_owned),
-            });
-            if let Some(live) = live {
-                watch::until_over(live).await;
+        // One that waits may be taken up, or be changed by others, meanwhile.
+        for _ in 0..CANCEL_TRIES {
+            if self.stop_live(tenant, id, actor).await
+                || !self.cancel_waiting(tenant, id, actor).await?
+            {
+                break;
             }
+            tokio::time::sleep(CANCEL_PAUSE).await;
         }
         let execution = self.get(tenant, id).await?;
         if !execution.status.is_terminal() {
@@ -282,6 +318,21 @@ impl Engine {
             });
         }
         Ok(execution)
+    }
+
+    /// Stops a run of this instance and waits for its end; false when there is none.
+    async fn stop_live(&self, tenant: &TenantId, id: ExecutionId, actor: Option<&str>) -> bool {
+        let Some(run) = self.live_run(tenant, id) else {
+            return false;
+        };
+        let live = run.subscribe();
+        run.stop(Stop::Cancel {
+            actor: actor.map(ToOwned::to_owned),
+        });
+        if let Some(live) = live {
+            watch::until_over(live).await;
+        }
+        true
     }
 
     pub(crate) async fn watch(

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::category::is_declarable;
 use super::fields::{Fields, Findings, integer, shown};
 use super::message::nearest;
+use super::retry::RetryPolicy;
 use crate::execution::{Effect, Isolation};
 use crate::limits;
 
@@ -69,6 +70,8 @@ pub struct Metadata {
     pub idempotent: bool,
     /// Whether the next script of its category may run when this one has failed.
     pub fallback: bool,
+    /// When and how often a failed run is tried again by itself; `None`: never.
+    pub retry: Option<RetryPolicy>,
     /// How it is entered.
     pub entry: Entry,
     /// Whether the ticket is handed over as JSON in `sys.argv[2]`.
@@ -96,6 +99,7 @@ impl Default for Metadata {
             risk: Risk::default(),
             idempotent: false,
             fallback: false,
+            retry: None,
             entry: Entry::default(),
             context_argv: false,
             requires_python: None,
@@ -104,13 +108,15 @@ impl Default for Metadata {
     }
 }
 
-/// The tables of a block that hold schemas.
+/// The tables of a block that are read for themselves.
 #[derive(Debug, Default)]
 pub(super) struct Schemas<'t> {
     /// `[tool.automation.parameters]`.
     pub(super) parameters: Option<&'t DeTable<'t>>,
     /// `[tool.automation.output_schema]`.
     pub(super) output: Option<&'t DeTable<'t>>,
+    /// `[tool.automation.retry]`.
+    pub(super) retry: Option<&'t DeTable<'t>>,
 }
 
 /// Reads a block's document. Returns the tables of its schemas beside the metadata.
@@ -158,6 +164,7 @@ impl Metadata {
         let schemas = Schemas {
             parameters: fields.read("parameters", "a table", DeValue::as_table),
             output: fields.read("output_schema", "a table", DeValue::as_table),
+            retry: fields.read("retry", "a table", DeValue::as_table),
         };
         fields.finish();
         schemas

@@ -28,7 +28,9 @@ pub struct ExecutionQuery {
     pub until: Option<DateTime<Utc>>,
     /// Whose lease ended before this time (rows without a lease do not fit).
     pub lease_before: Option<DateTime<Utc>>,
-    /// Without `output`, `stderr` and `parsed_output`: the answer has them empty.
+    /// Recorded under this idempotency key.
+    pub idempotency_key: Option<String>,
+    /// Without `context`, `output`, `stderr` and `parsed_output`: the answer has them empty.
     pub without_output: bool,
 }
 

@@ -7,7 +7,7 @@ use thiserror::Error as ThisError;
 
 use super::{Prune, Record, StorageError};
 use crate::execution::{
-    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, TenantId,
+    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, Reason, TenantId,
 };
 use crate::request::Cursor;
 use crate::status::Status;
@@ -65,7 +65,7 @@ pub struct Transition {
 /// What a transition changes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// `starting` to `running`.
+    /// `starting` to `running`; the reason for which it waited is gone.
     Run {
         /// Who dispatched it.
         claimed_by: InstanceId,
@@ -73,6 +73,14 @@ pub enum Change {
         lease_until: DateTime<Utc>,
         /// Where it runs.
         isolation: Isolation,
+    },
+    /// `starting` stays `starting` and waits, held by nobody; it gets the next epoch, so that of several who change
+    /// what it waits for one succeeds.
+    Wait {
+        /// What it waits for; `None`: for its turn.
+        reason: Option<Reason>,
+        /// When it is due, if it is due by itself.
+        run_at: Option<DateTime<Utc>>,
     },
     /// To a terminal status.
     End(Completion),
@@ -84,6 +92,7 @@ impl Change {
     pub const fn to(&self) -> Status {
         match self {
             Self::Run { .. } => Status::Running,
+            Self::Wait { .. } => Status::Starting,
             Self::End(completion) => completion.status,
         }
     }
@@ -188,8 +197,12 @@ impl Transition {
             return Err(self.mismatch(expected.to_string(), found.to_string()));
         }
         let to = self.change.to();
-        let ends = matches!(self.change, Change::End(_));
-        if self.from.may_become(to) && ends == to.is_terminal() {
+        let allowed = match self.change {
+            Change::Run { .. } => self.from.may_become(to),
+            Change::Wait { .. } => self.from == Status::Starting,
+            Change::End(_) => self.from.may_become(to) && to.is_terminal(),
+        };
+        if allowed {
             return Ok(());
         }
         Err(self.mismatch(

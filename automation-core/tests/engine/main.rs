@@ -5,6 +5,7 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod attempts;
 mod disk;
 mod effects;
 #[path = "../support/engines.rs"]
@@ -23,4 +24,5 @@ mod support;
 #[path = "../support/tmpfs.rs"]
 mod tmpfs;
 mod validating;
+mod waiting;
 mod watching;

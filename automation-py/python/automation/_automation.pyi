@@ -84,6 +84,7 @@ class Automation:
         override_reason: str | None = None,
         override_script: str | None = None,
         override_parameters: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Runs the script that the ticket's classification selects, and waits for its end.
 
@@ -95,6 +96,8 @@ class Automation:
                 recorded; the actor must be named. A stop holds all the same.
             override_script: The script in place of the one that the policy selects.
             override_parameters: Parameters beside the script's defaults.
+            idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
+                later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
         Returns:
             The run at its end, whether it completed or failed.
@@ -106,6 +109,7 @@ class Automation:
             RefusedByPolicyError: The policy does not let it start.
             StoppedError: Somebody has stopped it.
             QuotaExceededError: A quota has no share left.
+            ConflictError: Another request was made under the same key.
             InvalidParametersError: The script has a parameter without a default.
             OverloadedError: Every place is taken and the queue is full.
             ClosedError: The handle was shut down.
@@ -122,6 +126,7 @@ class Automation:
         actor: str | None = None,
         dry_run: bool = False,
         override_reason: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Runs a script by its name, and waits for its end.
 
@@ -132,6 +137,8 @@ class Automation:
             actor: Who asks.
             dry_run: Whether the script is to change nothing.
             override_reason: Forces the run against the policy, for this reason; as in `execute`.
+            idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
+                later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
         Returns:
             The run at its end, whether it completed or failed.
@@ -139,6 +146,7 @@ class Automation:
         Raises:
             InvalidRequestError: The ticket's id or the actor is malformed.
             ScriptNotFoundError: No script has this name.
+            ConflictError: Another request was made under the same key.
             InvalidScriptError: The script is not fit to run.
             InvalidParametersError: The parameters do not fit the script's schema.
             UnsupportedError: A dry run of a script that has no `dry_run` parameter.
@@ -191,6 +199,21 @@ class Automation:
             ExecutionNotFoundError: No execution has it.
             ConflictError: Another process holds the run.
             StorageError: The storage does not answer.
+        """
+
+    def retry(self, id: str, *, actor: str | None = None) -> Execution:
+        """Runs once more what an execution ran that did not complete, with the same parameters, and waits for the end.
+
+        The new run is the next attempt of the same chain, at the script's present version. Of several who ask at the
+        same time one run answers all.
+
+        Raises:
+            InvalidRequestError: It is no execution's id.
+            ExecutionNotFoundError: No execution has it.
+            ConflictError: It is open or completed, or nobody knows what it did and its script is not idempotent.
+            InvalidParametersError: The script takes other parameters now, or took secret ones, which are not kept.
+            ScriptNotFoundError: Its script is gone.
+            StorageError: The run could not be recorded.
         """
 
     def logs(

@@ -102,7 +102,7 @@ impl Automation {
     }
 
     /// Runs the script that the ticket's classification selects, and waits for its end.
-    #[pyo3(signature = (ticket, classification, *, actor = None, override_reason = None, override_script = None, override_parameters = None))]
+    #[pyo3(signature = (ticket, classification, *, actor = None, override_reason = None, override_script = None, override_parameters = None, idempotency_key = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn execute(
         &self,
@@ -113,6 +113,7 @@ impl Automation {
         override_reason: Option<String>,
         override_script: Option<String>,
         override_parameters: Option<&Bound<'_, PyDict>>,
+        idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let forced = arguments::forced(override_reason, override_script, override_parameters);
         let mut request = ExecuteRequest::new(
@@ -121,6 +122,7 @@ impl Automation {
         );
         request.actor = actor;
         request.forced = forced.or_raise(py)?;
+        request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.execute(request).await },
@@ -129,7 +131,7 @@ impl Automation {
     }
 
     /// Runs a script by its name, and waits for its end.
-    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, override_reason = None))]
+    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, override_reason = None, idempotency_key = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn manual(
         &self,
@@ -140,6 +142,7 @@ impl Automation {
         actor: Option<String>,
         dry_run: bool,
         override_reason: Option<String>,
+        idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let parameters = arguments::parameters(script_name, parameters).or_raise(py)?;
         let mut request = ManualRequest::new(script_name)
@@ -148,6 +151,7 @@ impl Automation {
         request.ticket_id = ticket_id;
         request.actor = actor;
         request.forced = override_reason;
+        request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.manual(request).await },
@@ -200,6 +204,16 @@ impl Automation {
         let id = arguments::execution_id(id).or_raise(py)?;
         let execution = self.door.ask(py, move |automation| async move {
             automation.cancel(id, actor.as_deref()).await
+        });
+        Ok(execution?.into())
+    }
+
+    /// Runs once more what an execution ran that did not complete, and waits for the end.
+    #[pyo3(signature = (id, *, actor = None))]
+    fn retry(&self, py: Python<'_>, id: &str, actor: Option<String>) -> PyResult<Execution> {
+        let id = arguments::execution_id(id).or_raise(py)?;
+        let execution = self.door.ask(py, move |automation| async move {
+            automation.retry(id, actor.as_deref()).await
         });
         Ok(execution?.into())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::samples::{Numbers, append, at, end, fresh_of, id, record};
-use crate::execution::{Execution, InstanceId, Isolation, TenantId, Trigger};
+use crate::execution::{Execution, InstanceId, Isolation, Reason, TenantId, Trigger};
 use crate::request::{Cursor, Page, StatsQuery};
 use crate::status::Status;
 use crate::storage::{
@@ -121,6 +121,11 @@ fn transition(numbers: &mut Numbers) -> Transition {
             claimed_by: InstanceId::new(numbers.one_of(&INSTANCES)),
             lease_until: at(6),
             isolation: numbers.one_of(&[Isolation::InProcess, Isolation::Process]),
+        }
+    } else if numbers.below(4) == 0 {
+        Change::Wait {
+            reason: numbers.one_of(&[None, Some(Reason::Backoff)]),
+            run_at: numbers.one_of(&[None, Some(0), Some(5)]).map(at),
         }
     } else {
         let mut end = end(numbers.one_of(&Status::ALL));

@@ -66,6 +66,7 @@ fn sample(n: u64, numbers: &mut Numbers) -> Execution {
         status: numbers.one_of(&[Status::Starting, Status::Running]),
         started_at: at(numbers.one_of(&[0, 1, 2, 3])),
         lease_until: lease.map(at),
+        idempotency_key: (n % 2 == 1).then(|| format!("key {n}")),
         ..fresh(n)
     }
 }
@@ -92,6 +93,7 @@ fn sample_query(numbers: &mut Numbers) -> ExecutionQuery {
         since: numbers.one_of(&[None, None, Some(1), Some(2)]).map(at),
         until: numbers.one_of(&[None, None, Some(1), Some(3)]).map(at),
         lease_before: numbers.one_of(&[None, None, Some(11), Some(20)]).map(at),
+        idempotency_key: word(numbers.one_of(&[None, None, None, Some("key 3")])),
         without_output: false,
     }
 }
@@ -112,6 +114,7 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         && (query.actor.is_none() || query.actor == row.actor)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))
         && query.since.is_none_or(|since| row.started_at >= since)
+        && (query.idempotency_key.is_none() || query.idempotency_key == row.idempotency_key)
         && before(query.until, Some(row.started_at))
         && before(query.lease_before, row.lease_until)
 }
@@ -293,6 +296,7 @@ pub async fn a_list_can_leave_output_out(storage: &Arc<dyn Storage>) {
     let found = storage.list(&query, &Page::default()).await.unwrap();
     row.output.clear();
     row.stderr.clear();
+    row.context = None;
     row.parsed_output = None;
     assert_eq!(found.items, [row]);
 }

@@ -81,6 +81,8 @@ macro_rules! storage_conformance {
                 claim_fences_the_holder_before
                 claim_takes_no_more_than_asked
                 concurrent_claims_never_share_a_row
+                a_wait_releases_and_fences
+                only_what_starts_can_wait
                 renew_prolongs_own_open_leases
                 events_keep_order_and_number
                 an_event_number_is_taken_once

@@ -195,6 +195,7 @@ fn copy(row: &Execution, without_output: bool) -> Execution {
             output: String::new(),
             stderr: String::new(),
             parsed_output: None,
+            context: None,
             ..row.clone()
         }
     } else {

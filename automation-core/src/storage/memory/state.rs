@@ -26,7 +26,8 @@ pub(super) struct State {
     pub(super) open: Index,
     pub(super) by_tenant: HashMap<TenantId, Index>,
     pub(super) by_ticket: HashMap<(TenantId, String), Index>,
-    keys: HashMap<(TenantId, String), ExecutionId>,
+    /// Each holds one place.
+    pub(super) by_key: HashMap<(TenantId, String), Index>,
     pub(super) events: HashMap<ExecutionId, BTreeMap<u32, Event>>,
     pub(super) records: BTreeMap<RecordKey, Record>,
     pub(super) days: BTreeMap<(TenantId, NaiveDate, String), ScriptStats>,
@@ -110,7 +111,7 @@ impl State {
         }
         if let Some(key) = &execution.idempotency_key
             && self
-                .keys
+                .by_key
                 .contains_key(&(execution.tenant_id.clone(), key.clone()))
         {
             return Err(write::existing_key(key));
@@ -133,7 +134,8 @@ impl State {
             .insert(place);
         self.by_ticket.entry(ticket).or_default().insert(place);
         if let Some(key) = execution.idempotency_key.clone() {
-            self.keys.insert((tenant.clone(), key), execution.id);
+            let index = Index::from([place]);
+            self.by_key.insert((tenant.clone(), key), index);
         }
     }
 
@@ -160,9 +162,16 @@ impl State {
                 isolation,
             } => {
                 changed.status = Status::Running;
+                changed.reason = None;
                 changed.isolation = isolation;
                 changed.claimed_by = Some(claimed_by);
                 changed.lease_until = Some(held::time(lease_until));
+            }
+            Change::Wait { reason, run_at } => {
+                changed.reason = reason;
+                changed.run_at = run_at.map(held::time);
+                (changed.claimed_by, changed.lease_until) = (None, None);
+                changed.epoch += 1;
             }
             Change::End(mut completion) => {
                 held::completion(&mut completion);
@@ -309,7 +318,7 @@ impl State {
         let ticket = (row.tenant_id.clone(), row.ticket_id.clone());
         self.by_ticket.entry(ticket).or_default().remove(&place);
         if let Some(key) = row.idempotency_key.clone() {
-            self.keys.remove(&(row.tenant_id.clone(), key));
+            self.by_key.remove(&(row.tenant_id.clone(), key));
         }
         row
     }

@@ -180,6 +180,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     let time = |at: Option<DateTime<Utc>>| at.map(held::time);
     filter.and("started_at >= ?", time(query.since));
     filter.and("started_at < ?", time(query.until));
+    filter.and("idempotency_key = ?", own(&query.idempotency_key));
     filter.and("lease_until < ?", time(query.lease_before));
     filter
 }

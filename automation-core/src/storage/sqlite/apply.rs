@@ -7,7 +7,7 @@ use super::prune;
 use super::resolution::{Resolution, Resolutions};
 use super::row;
 use super::text;
-use crate::execution::{Completion, Event, Execution, Trigger};
+use crate::execution::{Completion, Event, Execution, Reason, Trigger};
 use crate::status::Status;
 use crate::storage::tally::Ended;
 use crate::storage::write::{self, Found};
@@ -49,6 +49,7 @@ pub(super) struct Writes<'c> {
     insert: Statement<'c>,
     find: Statement<'c>,
     run: Statement<'c>,
+    wait: Statement<'c>,
     end: Statement<'c>,
     due: Statement<'c>,
     take: Statement<'c>,
@@ -70,6 +71,7 @@ impl<'c> Writes<'c> {
             insert: prepare(&row::insert_sql())?,
             find: prepare(FIND_SQL)?,
             run: prepare(RUN_SQL)?,
+            wait: prepare(WAIT_SQL)?,
             end: prepare(row::END_SQL)?,
             due: prepare(&due_sql())?,
             take: prepare(TAKE_SQL)?,
@@ -145,6 +147,10 @@ impl<'c> Writes<'c> {
                 self.run
                     .execute(params![there.rowid, claimed_by, lease_until, isolation])?;
             }
+            Change::Wait { reason, run_at } => {
+                let (reason, run_at) = (reason.map(Reason::as_str), run_at.map(text::time));
+                self.wait.execute(params![there.rowid, reason, run_at])?;
+            }
             Change::End(end) => {
                 let parsed_output = end.parsed_output.as_ref().map(ToString::to_string);
                 let parsed_output = parsed_output.as_deref();
@@ -165,9 +171,7 @@ impl<'c> Writes<'c> {
         end: &Completion,
         parsed_output: Option<&str>,
     ) -> Result<(), Failure> {
-        let resolves =
-            there.trigger == Trigger::Ticket && end.status == Status::Completed && !there.dry_run;
-        if !resolves {
+        if !there.of_ticket || end.status != Status::Completed || there.dry_run {
             return Ok(());
         }
         let resolution = Resolution {
@@ -258,6 +262,8 @@ struct There {
     dry_run: bool,
     ticket_id: String,
     script_name: String,
+    /// Whether it is a ticket run, or repeats one.
+    of_ticket: bool,
 }
 
 impl There {
@@ -272,16 +278,22 @@ impl There {
             dry_run: row.get(4)?,
             ticket_id: row.get(5)?,
             script_name: row.get(6)?,
+            of_ticket: row.get(7)?,
         })
     }
 }
 
 const FIND_SQL: &str = "\
-SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name
+SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name,
+    CASE trigger WHEN 'retry' THEN json_type(context, '$.ticket') IS NOT NULL ELSE trigger = 'ticket' END
 FROM automation_logs WHERE id = ?1 AND tenant_id = ?2";
 
 const RUN_SQL: &str = "\
-UPDATE automation_logs SET status = 'running', claimed_by = ?2, lease_until = ?3, isolation = ?4
+UPDATE automation_logs SET status = 'running', reason = NULL, claimed_by = ?2, lease_until = ?3, isolation = ?4
+WHERE rowid = ?1";
+
+const WAIT_SQL: &str = "\
+UPDATE automation_logs SET reason = ?2, run_at = ?3, claimed_by = NULL, lease_until = NULL, epoch = epoch + 1
 WHERE rowid = ?1";
 
 fn due_sql() -> String {

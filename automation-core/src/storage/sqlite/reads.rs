@@ -140,6 +140,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     }
     filter.and("started_at >= ?", query.since.map(text::time));
     filter.and("started_at < ?", query.until.map(text::time));
+    filter.and("idempotency_key = ?", query.idempotency_key.clone());
     filter.and("lease_until < ?", query.lease_before.map(text::time));
     filter
 }

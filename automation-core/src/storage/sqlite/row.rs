@@ -21,9 +21,9 @@ const COLUMNS: &str = "id, tenant_id, ticket_id, script_name, script_version, tr
 /// Returns the columns that [`read`] expects.
 pub(super) fn columns(without_output: bool) -> String {
     let output = if without_output {
-        "NULL, '', ''"
+        "NULL, NULL, '', ''"
     } else {
-        "parsed_output, output, stderr"
+        "context, parsed_output, output, stderr"
     };
     format!("{COLUMNS}, {output}")
 }
@@ -106,6 +106,7 @@ pub(super) fn write(
     values.add(execution.usage.threads)?;
     values.add(execution.concern.map(Concern::as_str))?;
     values.add(&execution.decision)?;
+    values.add(execution.context.as_deref().map(text::context))?;
     values.add(execution.parsed_output.as_ref().map(ToString::to_string))?;
     values.add(Body::from(&execution.output))?;
     values.add(Body::from(&execution.stderr))?;
@@ -262,6 +263,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Execution> {
     execution.usage.threads = columns.take()?;
     execution.concern = columns.optional_word(Concern::from_word)?;
     execution.decision = columns.take()?;
+    execution.context = columns.take::<Option<text::Context>>()?.map(|read| read.0);
     execution.parsed_output = columns.take::<Option<Json>>()?.map(|json| json.0);
     execution.output = columns.take::<Unpacked>()?.0;
     execution.stderr = columns.take::<Unpacked>()?.0;

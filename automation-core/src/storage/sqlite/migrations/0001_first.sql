@@ -40,6 +40,7 @@ CREATE TABLE automation_logs (
     error TEXT,
     decision TEXT,
     parameters JSONB NOT NULL DEFAULT '{}',
+    context JSONB,
     parsed_output JSONB,
     -- Those of 4 KiB and more are blobs: their length in 4 bytes, lowest first, and then an LZ4 block.
     output TEXT NOT NULL DEFAULT '',
