@@ -1,6 +1,7 @@
 //! What the verbs of the handle are asked: the same structs behind Rust, Python and HTTP.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,8 @@ pub struct ExecuteRequest {
     /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
     /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
     pub idempotency_key: Option<String>,
+    /// How long the answer may take; see [`with_patience`](Self::with_patience).
+    pub patience: Option<Duration>,
 }
 
 impl ExecuteRequest {
@@ -181,6 +184,7 @@ impl ExecuteRequest {
             actor: None,
             forced: None,
             idempotency_key: None,
+            patience: None,
         }
     }
 
@@ -188,6 +192,14 @@ impl ExecuteRequest {
     #[must_use]
     pub fn with_override(mut self, forced: Override) -> Self {
         self.forced = Some(forced);
+        self
+    }
+
+    /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
+    /// returned as it stands, and goes on. Without it the answer is the end.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -225,6 +237,8 @@ pub struct ManualRequest {
     pub dry_run: bool,
     /// Forces the run against the policy, for this reason; as [`Override`].
     pub forced: Option<String>,
+    /// How long the answer may take; see [`with_patience`](Self::with_patience).
+    pub patience: Option<Duration>,
 }
 
 impl fmt::Debug for ManualRequest {
@@ -250,6 +264,7 @@ impl ManualRequest {
             idempotency_key: None,
             dry_run: false,
             forced: None,
+            patience: None,
         }
     }
 
@@ -257,6 +272,14 @@ impl ManualRequest {
     #[must_use]
     pub fn with_override(mut self, reason: impl Into<String>) -> Self {
         self.forced = Some(reason.into());
+        self
+    }
+
+    /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
+    /// returned as it stands, and goes on. Without it the answer is the end.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 

@@ -77,6 +77,7 @@ impl Engine {
             actor,
             forced: asked,
             idempotency_key,
+            ..
         } = request;
         check_common(
             actor.as_deref(),
