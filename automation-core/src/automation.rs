@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::builder::AutomationBuilder;
-use crate::engine::{Engine, Quarantined, Watch};
+use crate::engine::{Engine, Quarantined, StopTarget, Stopped, Watch};
 use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::executor::{ExecutorHealth, RunLimits};
@@ -52,7 +52,7 @@ impl Automation {
     ///
     /// # Errors
     /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`, `invalid_parameters`,
-    /// `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`,
+    /// `refused_by_policy`, `stopped`, `quota_exceeded`, `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`,
     /// `executor`. A script that ran and failed is `Ok`.
     ///
     /// # Cancel safety
@@ -64,8 +64,8 @@ impl Automation {
     /// Runs a script by its name, and waits for its end.
     ///
     /// # Errors
-    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `unsupported` when the
-    /// script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`, `executor`. A script
+    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `refused_by_policy`,
+    /// `stopped`, `quota_exceeded`, `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`, `executor`. A script
     /// that ran and failed is `Ok`.
     ///
     /// # Cancel safety
@@ -85,14 +85,13 @@ impl Automation {
         self.engine.test(&self.tenant, request).await
     }
 
-    /// Returns which script would run for a ticket, and why, without running it.
+    /// Returns which script would run for a ticket now, and why, without running it. Quotas are not asked.
     ///
     /// # Errors
-    /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`.
+    /// What [`execute`](Self::execute) would refuse: kinds `invalid_request`, `automation_not_possible`,
+    /// `no_script_for_category`, `refused_by_policy`, `stopped`.
     pub fn route(&self, ticket: &Ticket, classification: &Classification) -> Result<Route> {
-        self.engine
-            .route(ticket, classification)
-            .map(|(route, _)| route)
+        self.engine.route(ticket, classification)
     }
 
     /// Returns an execution.
@@ -255,11 +254,11 @@ impl Automation {
         self.engine.validate(name.into(), source.into()).await
     }
 
-    /// Reads the scripts folder again. Runs that were accepted keep their version.
+    /// Reads the scripts folder and the policy's file again. Runs that were accepted keep their version.
     ///
     /// # Errors
-    /// Kind `unsupported` when the folder can't be read, `executor` when scripts can't be inspected; the former
-    /// scripts stay.
+    /// Kind `unsupported` when the folder or the policy can't be read, `executor` when scripts can't be inspected; the
+    /// former scripts and policy stay.
     pub async fn reload(&self) -> Result<Arc<ScriptIndex>> {
         self.engine.reload().await
     }
@@ -285,6 +284,47 @@ impl Automation {
     /// Dropping the future leaves it open which versions are released.
     pub async fn release(&self, script: &str, actor: Option<&str>) -> Result<Vec<Quarantined>> {
         self.engine.release(script, actor).await
+    }
+
+    /// Stops everything, a script or a category: from now on no run of it is accepted, and none that waits starts.
+    /// `cancel_running` also cancels those of this instance that run. Other instances know within a third of the
+    /// lease. A target that is stopped already stays as it is, and the answer says who did that.
+    ///
+    /// The stop holds here at once; should the storage not answer, it is recorded later.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request` for a malformed actor or reason, `script_not_found`, `no_script_for_category`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the stop in effect here, and it open whether it is recorded already.
+    pub async fn stop(
+        &self,
+        target: StopTarget,
+        actor: &str,
+        reason: &str,
+        cancel_running: bool,
+    ) -> Result<Stopped> {
+        let engine = &self.engine;
+        engine.set_stop(target, actor, reason, cancel_running).await
+    }
+
+    /// Lets what was stopped go on; returns the stop that is over. Other stops stay.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `conflict` when the target is not stopped, `storage`; then it stays stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the stop is over.
+    pub async fn resume(&self, target: &StopTarget, actor: &str, reason: &str) -> Result<Stopped> {
+        self.engine.lift_stop(target, actor, reason).await
+    }
+
+    /// Returns what is stopped, oldest first.
+    ///
+    /// # Errors
+    /// Kind `storage`, as long as what is recorded could not be read since the start.
+    pub async fn stopped(&self) -> Result<Vec<Stopped>> {
+        self.engine.stopped().await
     }
 
     /// Returns how everything is. Never fails: what does not answer is shown as such.
@@ -321,6 +361,8 @@ pub struct Health {
     pub storage_error: Option<String>,
     /// Script versions that are kept out of this process, as far as they are known: nothing runs before they are.
     pub quarantined: Vec<Quarantined>,
+    /// What people have stopped, oldest first, as far as it is known.
+    pub stopped: Vec<Stopped>,
     /// Executions that are dispatched.
     pub running: usize,
     /// Executions that wait to be dispatched.

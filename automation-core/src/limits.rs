@@ -51,6 +51,10 @@ pub const RETRIES_MAX: u32 = 100;
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60 * 60);
 /// Longest actor name in characters.
 pub const ACTOR_CHARS_MAX: usize = 256;
+/// Longest reason that somebody gives for a decision, in characters.
+pub const REASON_CHARS_MAX: usize = 1000;
+/// Recorded runs that are read at the start for quotas with a window; the newest count.
+pub const QUOTA_ROWS_MAX: usize = 50_000;
 
 /// Rows of a page unless asked otherwise.
 pub const PAGE_ROWS: usize = 50;

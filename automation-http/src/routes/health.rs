@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use crate::dto::{HealthDto, LiveDto, ReadyDto, timestamp};
+use crate::dto::{HealthDto, LiveDto, ReadyDto, StopDto, timestamp};
 
 /// The name under which clients know the service.
 const SERVICE: &str = "automation-executor";
@@ -58,6 +58,7 @@ pub(super) async fn health(State(shared): State<Shared>) -> Response {
         storage_available: health.storage.is_some() && health.storage_error.is_none(),
         accepting: health.accepting,
         quarantined: health.quarantined.len(),
+        stopped: health.stopped.into_iter().map(StopDto::from).collect(),
         running: health.running,
         queued: health.queued,
         spooled: health.spooled,
