@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::builder::AutomationBuilder;
-use crate::engine::{Engine, Quarantined, Watch};
+use crate::engine::{Engine, Quarantined, StopTarget, Stopped, Watch};
 use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::executor::{ExecutorHealth, RunLimits};
+use crate::metrics::Metrics;
 use crate::request::{
     Classification, ExecuteRequest, ExecutionsQuery, Listing, LogsQuery, ManualRequest, Page,
     PruneRequest, Route, StatsQuery, TestRequest, Ticket,
@@ -51,7 +52,7 @@ impl Automation {
     ///
     /// # Errors
     /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`, `invalid_parameters`,
-    /// `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`,
+    /// `refused_by_policy`, `stopped`, `quota_exceeded`, `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`,
     /// `executor`. A script that ran and failed is `Ok`.
     ///
     /// # Cancel safety
@@ -63,8 +64,8 @@ impl Automation {
     /// Runs a script by its name, and waits for its end.
     ///
     /// # Errors
-    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `unsupported` when the
-    /// script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`, `executor`. A script
+    /// Kinds `invalid_request`, `script_not_found`, `invalid_script`, `invalid_parameters`, `refused_by_policy`,
+    /// `stopped`, `quota_exceeded`, `unsupported` when the script needs what this set-up lacks, `conflict`, `overloaded`, `closed`, `storage`, `executor`. A script
     /// that ran and failed is `Ok`.
     ///
     /// # Cancel safety
@@ -84,14 +85,13 @@ impl Automation {
         self.engine.test(&self.tenant, request).await
     }
 
-    /// Returns which script would run for a ticket, and why, without running it.
+    /// Returns which script would run for a ticket now, and why, without running it. Quotas are not asked.
     ///
     /// # Errors
-    /// Kinds `invalid_request`, `automation_not_possible`, `no_script_for_category`.
+    /// What [`execute`](Self::execute) would refuse: kinds `invalid_request`, `automation_not_possible`,
+    /// `no_script_for_category`, `refused_by_policy`, `stopped`.
     pub fn route(&self, ticket: &Ticket, classification: &Classification) -> Result<Route> {
-        self.engine
-            .route(ticket, classification)
-            .map(|(route, _)| route)
+        self.engine.route(ticket, classification)
     }
 
     /// Returns an execution.
@@ -254,11 +254,11 @@ impl Automation {
         self.engine.validate(name.into(), source.into()).await
     }
 
-    /// Reads the scripts folder again. Runs that were accepted keep their version.
+    /// Reads the scripts folder and the policy's file again. Runs that were accepted keep their version.
     ///
     /// # Errors
-    /// Kind `unsupported` when the folder can't be read, `executor` when scripts can't be inspected; the former
-    /// scripts stay.
+    /// Kind `unsupported` when the folder or the policy can't be read, `executor` when scripts can't be inspected; the
+    /// former scripts and policy stay.
     pub async fn reload(&self) -> Result<Arc<ScriptIndex>> {
         self.engine.reload().await
     }
@@ -286,9 +286,55 @@ impl Automation {
         self.engine.release(script, actor).await
     }
 
+    /// Stops everything, a script or a category: from now on no run of it is accepted, and none that waits starts.
+    /// `cancel_running` also cancels those of this instance that run. Other instances know within a third of the
+    /// lease. A target that is stopped already stays as it is, and the answer says who did that.
+    ///
+    /// The stop holds here at once; should the storage not answer, it is recorded later.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request` for a malformed actor or reason, `script_not_found`, `no_script_for_category`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the stop in effect here, and it open whether it is recorded already.
+    pub async fn stop(
+        &self,
+        target: StopTarget,
+        actor: &str,
+        reason: &str,
+        cancel_running: bool,
+    ) -> Result<Stopped> {
+        let engine = &self.engine;
+        engine.set_stop(target, actor, reason, cancel_running).await
+    }
+
+    /// Lets what was stopped go on; returns the stop that is over. Other stops stay.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `conflict` when the target is not stopped, `storage`; then it stays stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the stop is over.
+    pub async fn resume(&self, target: &StopTarget, actor: &str, reason: &str) -> Result<Stopped> {
+        self.engine.lift_stop(target, actor, reason).await
+    }
+
+    /// Returns what is stopped, oldest first.
+    ///
+    /// # Errors
+    /// Kind `storage`, as long as what is recorded could not be read since the start.
+    pub async fn stopped(&self) -> Result<Vec<Stopped>> {
+        self.engine.stopped().await
+    }
+
     /// Returns how everything is. Never fails: what does not answer is shown as such.
     pub async fn health(&self) -> Health {
         self.engine.health().await
+    }
+
+    /// Returns what this process has counted since its start, of every tenant, and how it is now. Never fails.
+    pub async fn metrics(&self) -> Metrics {
+        self.engine.metrics().await
     }
 
     /// Refuses further runs, waits up to `grace` for the present ones, cancels the rest, and closes the storage.
@@ -315,6 +361,8 @@ pub struct Health {
     pub storage_error: Option<String>,
     /// Script versions that are kept out of this process, as far as they are known: nothing runs before they are.
     pub quarantined: Vec<Quarantined>,
+    /// What people have stopped, oldest first, as far as it is known.
+    pub stopped: Vec<Stopped>,
     /// Executions that are dispatched.
     pub running: usize,
     /// Executions that wait to be dispatched.
@@ -328,12 +376,27 @@ pub struct Health {
 impl Health {
     /// Returns whether runs can be accepted and executed now.
     #[must_use]
-    pub const fn is_ready(&self) -> bool {
-        let isolated = match &self.isolated_executor {
-            Some(isolated) => isolated.available,
-            None => true,
-        };
+    pub fn is_ready(&self) -> bool {
+        self.obstacles().is_empty()
+    }
+
+    /// Returns why runs can't be accepted and executed now, part by part; empty when they can. What lies behind it is
+    /// in the fields: it may name paths and hosts.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<&'static str> {
+        let isolated = self.isolated_executor.as_ref();
         let storage = self.storage.is_some() && self.storage_error.is_none();
-        self.accepting && self.executor.available && isolated && storage
+        [
+            (self.accepting, "the engine is shut down"),
+            (self.executor.available, "the executor takes no runs"),
+            (
+                isolated.is_none_or(|isolated| isolated.available),
+                "the isolated executor takes no runs",
+            ),
+            (storage, "the storage does not work"),
+        ]
+        .into_iter()
+        .filter_map(|(fine, obstacle)| (!fine).then_some(obstacle))
+        .collect()
     }
 }

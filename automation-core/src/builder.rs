@@ -14,6 +14,7 @@ use crate::execution::TenantId;
 use crate::executor::{Executor, LimitPolicy};
 use crate::limits;
 use crate::parser::{JsonInNoise, OutputParser};
+use crate::policy::{Policy, PolicySource};
 use crate::script::ScriptRegistry;
 use crate::secret::{SecretSource, Secrets};
 use crate::storage::{MemoryStorage, Storage};
@@ -28,6 +29,7 @@ pub struct AutomationBuilder {
     storage: Arc<dyn Storage>,
     parser: Arc<dyn OutputParser>,
     secrets: Arc<dyn SecretSource>,
+    policy: PolicySource,
     clock: Arc<dyn Clock>,
     runtime: Option<Handle>,
     settings: Settings,
@@ -42,6 +44,7 @@ impl AutomationBuilder {
             storage: Arc::new(MemoryStorage::default()),
             parser: Arc::new(JsonInNoise),
             secrets: Arc::new(Secrets::new()),
+            policy: PolicySource::Fixed(Arc::default()),
             clock: Arc::new(SystemClock),
             runtime: None,
             settings: Settings::default(),
@@ -99,6 +102,19 @@ impl AutomationBuilder {
     /// Sets where scripts get their secrets. Default: nowhere.
     pub fn secrets(mut self, secrets: impl SecretSource) -> Self {
         self.secrets = Arc::new(secrets);
+        self
+    }
+
+    /// Sets the routing policy. Default: one that decides nothing. A wrong one is an error of [`build`](Self::build).
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = PolicySource::Fixed(Arc::new(policy));
+        self
+    }
+
+    /// Sets the file of the routing policy, which is read by [`build`](Self::build) and again by
+    /// [`Automation::reload`]: JSON if its name ends with `.json`, else TOML.
+    pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.policy = PolicySource::File(path.into());
         self
     }
 
@@ -160,7 +176,7 @@ impl AutomationBuilder {
     /// to recover what an earlier process left open.
     ///
     /// # Errors
-    /// [`BuildError`]: a part is missing, a setting can't work, there is no runtime, the executor broke.
+    /// [`BuildError`]: a part is missing, a setting or the policy can't work, there is no runtime, the executor broke.
     pub fn build(self) -> Result<Automation, BuildError> {
         self.settings.check()?;
         let runtime = match self.runtime {
@@ -182,6 +198,7 @@ impl AutomationBuilder {
             storage: self.storage,
             parser: self.parser,
             secrets: self.secrets,
+            policy: self.policy,
             clock: self.clock,
             runtime,
         };

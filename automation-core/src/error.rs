@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use thiserror::Error as ThisError;
 
+use crate::engine::Stopped;
 use crate::execution::ExecutionId;
 use crate::executor::ExecutorError;
+use crate::policy::PolicyError;
 use crate::script::{Diagnostic, RegistryError};
 use crate::storage::StorageError;
 
@@ -77,10 +80,12 @@ pub enum Error {
         name: String,
     },
     /// No valid script serves this category.
-    #[error("no script for category {category:?}")]
+    #[error("no script for category {category:?}: {detail}")]
     NoScriptForCategory {
         /// The category that was asked for.
         category: String,
+        /// Why not.
+        detail: String,
     },
     /// No execution has this id.
     #[error("execution {id} not found")]
@@ -121,6 +126,25 @@ pub enum Error {
     ValidationsBusy {
         /// Validations that go on.
         running: usize,
+    },
+    /// The policy does not let the run start.
+    #[error("refused by the policy: {detail}")]
+    RefusedByPolicy {
+        /// Which rule, and what about it.
+        detail: String,
+        /// When it may start, for a refusal that passes by itself.
+        retry_after: Option<Duration>,
+    },
+    /// Somebody has stopped the script, its category or everything.
+    #[error("{0}")]
+    Stopped(Box<Stopped>),
+    /// A quota has no share left.
+    #[error("quota exceeded: {limit}; the next one frees in {} seconds", retry_after.as_secs_f64().ceil())]
+    QuotaExceeded {
+        /// Which one, and how many it allows.
+        limit: String,
+        /// When the next share frees; for runs at once, when it makes sense to look again.
+        retry_after: Duration,
     },
     /// A capability that this set-up lacks.
     #[error("unsupported: {what}")]
@@ -166,6 +190,19 @@ impl Error {
         }
     }
 
+    /// Creates an [`Error::RefusedByPolicy`], which passes when it is `until`.
+    pub(crate) fn refused_by_policy(
+        detail: String,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let rest = until.map(|until| (until - now).to_std().unwrap_or_default());
+        Self::RefusedByPolicy {
+            detail,
+            retry_after: rest,
+        }
+    }
+
     /// Returns the kind, which decides codes and statuses.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -180,6 +217,9 @@ impl Error {
             Self::InvalidScript { .. } => ErrorKind::InvalidScript,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Overloaded { .. } | Self::ValidationsBusy { .. } => ErrorKind::Overloaded,
+            Self::RefusedByPolicy { .. } => ErrorKind::RefusedByPolicy,
+            Self::Stopped(_) => ErrorKind::Stopped,
+            Self::QuotaExceeded { .. } => ErrorKind::QuotaExceeded,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             // What was closed with the handle answers for it: nothing broke.
             Self::Closed
@@ -210,6 +250,8 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { .. } | Self::ValidationsBusy { .. } => Some(Duration::from_secs(1)),
+            Self::QuotaExceeded { retry_after, .. } => Some(*retry_after),
+            Self::RefusedByPolicy { retry_after, .. } => *retry_after,
             Self::Storage(error) if error.is_retryable() => Some(Duration::from_secs(5)),
             Self::Executor(error) if error.is_retryable() => Some(Duration::from_secs(5)),
             Self::Closed => Some(Duration::from_secs(10)),
@@ -242,6 +284,12 @@ pub enum ErrorKind {
     Conflict,
     /// Queue full.
     Overloaded,
+    /// The policy says no.
+    RefusedByPolicy,
+    /// Somebody stopped it.
+    Stopped,
+    /// A quota is used up.
+    QuotaExceeded,
     /// Capability missing.
     Unsupported,
     /// After shutdown.
@@ -254,7 +302,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, so that each front door can test that it maps all of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidRequest,
         Self::InvalidParameters,
         Self::AutomationNotPossible,
@@ -265,6 +313,9 @@ impl ErrorKind {
         Self::InvalidScript,
         Self::Conflict,
         Self::Overloaded,
+        Self::RefusedByPolicy,
+        Self::Stopped,
+        Self::QuotaExceeded,
         Self::Unsupported,
         Self::Closed,
         Self::Storage,
@@ -285,6 +336,9 @@ impl ErrorKind {
             Self::InvalidScript => "invalid_script",
             Self::Conflict => "conflict",
             Self::Overloaded => "overloaded",
+            Self::RefusedByPolicy => "refused_by_policy",
+            Self::Stopped => "stopped",
+            Self::QuotaExceeded => "quota_exceeded",
             Self::Unsupported => "unsupported",
             Self::Closed => "closed",
             Self::Storage => "storage",
@@ -331,6 +385,9 @@ pub enum BuildError {
     /// The scripts could not be inspected.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The policy can't be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The scripts could not be loaded.
     #[error(transparent)]
     Registry(#[from] RegistryError),

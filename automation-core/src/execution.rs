@@ -180,6 +180,8 @@ words!(
         Shutdown = "shutdown",
         /// The executor could not do its part.
         ExecutorError = "executor_error",
+        /// Somebody stopped the script, its category or everything while it waited for its turn.
+        Stopped = "stopped",
         /// It waits until somebody approves it.
         AwaitingApproval = "awaiting_approval",
         /// Nobody approved it in time.
@@ -206,6 +208,8 @@ words!(
         Contamination = "contamination",
         /// A script that could not be stopped has ended after all; its row stays as it is (promise P3).
         LateEnd = "late_end",
+        /// Somebody decided about the run: who, what and why.
+        Decision = "decision",
         /// The ticket's resolution could not be recorded: the customer's table refused it.
         Resolution = "resolution",
     }
@@ -368,6 +372,9 @@ pub struct Execution {
     pub parameters: Value,
     /// Whether the script was told to change nothing.
     pub dry_run: bool,
+    /// Why this script runs, and why so: what the policy or a person decided, in a sentence. `None` where nothing was
+    /// to be decided.
+    pub decision: Option<String>,
     /// What it was asked with besides its parameters; kept so that it can wait, and be tried again.
     pub context: Option<Arc<Context>>,
     /// Where it stands.
@@ -444,6 +451,7 @@ impl Execution {
             actor: None,
             parameters: Value::Object(serde_json::Map::new()),
             dry_run: false,
+            decision: None,
             context: None,
             status: Status::Starting,
             reason: None,

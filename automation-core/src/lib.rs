@@ -16,7 +16,9 @@ mod execution;
 pub mod executor;
 pub mod json;
 pub mod limits;
+pub mod metrics;
 pub mod parser;
+pub mod policy;
 pub mod redact;
 mod request;
 pub mod script;
@@ -28,7 +30,7 @@ pub mod storage;
 pub use automation::{Automation, Health};
 pub use builder::AutomationBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Consequence, Quarantined, Retention, Update, Watch};
+pub use engine::{Consequence, Quarantined, Retention, StopTarget, Stopped, Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
     Completion, Concern, Context, Effect, Event, EventKind, Execution, ExecutionId, InstanceId,
@@ -36,9 +38,10 @@ pub use execution::{
 };
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;
+pub use policy::Policy;
 pub use request::{
     Classification, Cursor, ExecuteRequest, ExecutionsQuery, Listing, LogsQuery, ManualRequest,
-    Page, PruneRequest, Route, StatsQuery, TestRequest, Ticket,
+    Override, Page, PruneRequest, Route, StatsQuery, TestRequest, Ticket,
 };
 pub use script::{Script, ScriptRegistry, Validation};
 pub use secret::SecretSource;

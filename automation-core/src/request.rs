@@ -107,6 +107,54 @@ impl Classification {
     }
 }
 
+/// Forces a ticket's run against the policy. A stop holds all the same: it has to be resumed first.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Override {
+    /// Why; recorded on the run with the request's actor, who must be named.
+    pub reason: String,
+    /// The script in place of the one that the policy selects.
+    pub script_name: Option<String>,
+    /// Parameters beside the script's defaults.
+    pub parameters: Map<String, Value>,
+}
+
+impl Override {
+    /// Forces the run of the script that the policy selects, whatever else the policy and the classification say.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            script_name: None,
+            parameters: Map::new(),
+        }
+    }
+
+    /// Takes another script.
+    #[must_use]
+    pub fn with_script(mut self, script_name: impl Into<String>) -> Self {
+        self.script_name = Some(script_name.into());
+        self
+    }
+
+    /// Sets parameters; the verb validates them against the script's schema.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: Map<String, Value>) -> Self {
+        self.parameters = parameters;
+        self
+    }
+}
+
+impl fmt::Debug for Override {
+    // Parameters may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Override")
+            .field("reason", &self.reason)
+            .field("script_name", &self.script_name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Asks for the script that a ticket's classification selects.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -117,6 +165,8 @@ pub struct ExecuteRequest {
     pub classification: Classification,
     /// Who asks.
     pub actor: Option<String>,
+    /// Forces the run against the policy.
+    pub forced: Option<Override>,
     /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
     /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
     pub idempotency_key: Option<String>,
@@ -132,9 +182,17 @@ impl ExecuteRequest {
             ticket,
             classification,
             actor: None,
+            forced: None,
             idempotency_key: None,
             patience: None,
         }
+    }
+
+    /// Forces the run against the policy; needs an actor.
+    #[must_use]
+    pub fn with_override(mut self, forced: Override) -> Self {
+        self.forced = Some(forced);
+        self
     }
 
     /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
@@ -177,6 +235,8 @@ pub struct ManualRequest {
     pub idempotency_key: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
+    /// Forces the run against the policy, for this reason; as [`Override`].
+    pub forced: Option<String>,
     /// How long the answer may take; see [`with_patience`](Self::with_patience).
     pub patience: Option<Duration>,
 }
@@ -203,8 +263,16 @@ impl ManualRequest {
             actor: None,
             idempotency_key: None,
             dry_run: false,
+            forced: None,
             patience: None,
         }
+    }
+
+    /// Forces the run against the policy, for a reason that is recorded; needs an actor.
+    #[must_use]
+    pub fn with_override(mut self, reason: impl Into<String>) -> Self {
+        self.forced = Some(reason.into());
+        self
     }
 
     /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
@@ -345,10 +413,17 @@ pub struct Route {
     pub script_version: String,
     /// The category as the script's metadata has it.
     pub category: String,
-    /// Why this script.
+    /// Why this script, and why so: what a run records as its decision.
     pub reason: String,
     /// Other scripts of the category, in their order.
     pub alternatives: Vec<String>,
+    /// Those of them that may follow when this one fails, in their order: each one before them declares
+    /// `fallback = true`.
+    pub fallbacks: Vec<String>,
+    /// The run's priority: higher goes first.
+    pub priority: i32,
+    /// Whether the run waits for an approval.
+    pub needs_approval: bool,
     /// Why the version is kept out of this process, if it is and that is known already.
     pub concern: Option<Concern>,
 }
@@ -367,6 +442,9 @@ impl Route {
             category,
             reason,
             alternatives,
+            fallbacks: Vec::new(),
+            priority: 0,
+            needs_approval: false,
             concern: None,
         }
     }

@@ -7,7 +7,7 @@ use automation_core::executor::RunLimits;
 use automation_core::script::{Diagnostic, InvalidScript, Script, Validation};
 use automation_core::{
     Concern, Consequence, Effect, Event, Execution, ExecutionId, Isolation, Quarantined, Reason,
-    ScriptStats, Stats, Status, Trigger,
+    Route, ScriptStats, Stats, Status, StopTarget, Stopped, Trigger,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -85,6 +85,8 @@ struct Facts {
     concern: Option<Concern>,
     script_version: String,
     dry_run: bool,
+    /// Why this script, and why so.
+    decision: Option<String>,
     attempt: i32,
     root_id: Option<ExecutionId>,
     parent_id: Option<ExecutionId>,
@@ -115,6 +117,7 @@ impl Facts {
             concern: execution.concern,
             script_version: execution.script_version.clone(),
             dry_run: execution.dry_run,
+            decision: execution.decision.clone(),
             attempt: execution.attempt,
             root_id: execution.root_id,
             parent_id: execution.parent_id,
@@ -549,6 +552,7 @@ pub(crate) struct ScriptDto {
     quarantine: Option<QuarantineDto>,
     risk: automation_core::script::Risk,
     idempotent: bool,
+    fallback: bool,
     warnings: Vec<String>,
 }
 
@@ -595,6 +599,7 @@ impl ScriptDto {
             quarantine: quarantined.map(QuarantineDto::from),
             risk: metadata.risk,
             idempotent: metadata.idempotent,
+            fallback: metadata.fallback,
             warnings: script.warnings().iter().map(ToString::to_string).collect(),
         }
     }
@@ -638,6 +643,57 @@ impl From<&Quarantined> for QuarantineDto {
             automation_id: one.execution_id.to_string(),
             timestamp: timestamp(one.at),
             consequence: one.consequence,
+        }
+    }
+}
+
+/// That somebody has stopped something.
+#[derive(Debug, Serialize)]
+pub(crate) struct StopDto {
+    #[serde(flatten)]
+    target: StopTarget,
+    actor: String,
+    reason: String,
+    timestamp: String,
+}
+
+impl From<Stopped> for StopDto {
+    fn from(stop: Stopped) -> Self {
+        Self {
+            timestamp: timestamp(stop.at),
+            target: stop.target,
+            actor: stop.actor,
+            reason: stop.reason,
+        }
+    }
+}
+
+/// Which script would run for a ticket, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct RouteDto {
+    script: String,
+    version: String,
+    category: String,
+    decision: String,
+    alternatives: Vec<String>,
+    fallbacks: Vec<String>,
+    priority: i32,
+    needs_approval: bool,
+    concern: Option<Concern>,
+}
+
+impl From<Route> for RouteDto {
+    fn from(route: Route) -> Self {
+        Self {
+            script: route.script_name,
+            version: route.script_version,
+            category: route.category,
+            decision: route.reason,
+            alternatives: route.alternatives,
+            fallbacks: route.fallbacks,
+            priority: route.priority,
+            needs_approval: route.needs_approval,
+            concern: route.concern,
         }
     }
 }
@@ -735,8 +791,23 @@ pub(crate) struct HealthDto {
     pub(crate) accepting: bool,
     /// Script versions that are kept out of the process.
     pub(crate) quarantined: usize,
+    /// What people have stopped.
+    pub(crate) stopped: Vec<StopDto>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
     /// Runs that have ended, and whose ends are not recorded yet.
     pub(crate) spooled: usize,
+}
+
+/// That the process answers.
+#[derive(Debug, Serialize)]
+pub(crate) struct LiveDto {
+    pub(crate) status: &'static str,
+}
+
+/// Whether runs can be accepted and executed, and why not.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReadyDto {
+    pub(crate) status: &'static str,
+    pub(crate) causes: Vec<&'static str>,
 }

@@ -207,10 +207,12 @@ impl From<Error> for ApiError {
             (false, _) => error.to_string(),
         };
         Self {
-            status: if retry_after.is_some() {
-                StatusCode::SERVICE_UNAVAILABLE
-            } else {
-                status
+            status: match retry_after {
+                // Whoever asks too often is not told that we are unavailable.
+                Some(_) if status != StatusCode::TOO_MANY_REQUESTS => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+                _ => status,
             },
             code: kind.as_str(),
             title,
@@ -248,6 +250,9 @@ const fn status_and_title(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::InvalidScript => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid script"),
         ErrorKind::Conflict => (StatusCode::CONFLICT, "Conflict"),
         ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+        ErrorKind::RefusedByPolicy => (StatusCode::CONFLICT, "Refused by the policy"),
+        ErrorKind::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "Stopped"),
+        ErrorKind::QuotaExceeded => (StatusCode::TOO_MANY_REQUESTS, "Quota exceeded"),
         ErrorKind::Unsupported => (StatusCode::NOT_IMPLEMENTED, "Not supported"),
         ErrorKind::Closed => (StatusCode::SERVICE_UNAVAILABLE, "Shut down"),
         ErrorKind::Storage => (StatusCode::INTERNAL_SERVER_ERROR, "Storage error"),
@@ -302,6 +307,9 @@ mod tests {
             (ErrorKind::InvalidScript, 422),
             (ErrorKind::Conflict, 409),
             (ErrorKind::Overloaded, 503),
+            (ErrorKind::RefusedByPolicy, 409),
+            (ErrorKind::Stopped, 503),
+            (ErrorKind::QuotaExceeded, 429),
             (ErrorKind::Unsupported, 501),
             (ErrorKind::Closed, 503),
             (ErrorKind::Storage, 500),

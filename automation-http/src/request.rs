@@ -1,8 +1,10 @@
 //! What request documents mean. Each problem is found and named, not only the first; unknown fields are
-//! ignored, since existing clients send more than is asked for. Who asks is never taken from a document.
+//! ignored, since existing clients send more than is asked for. Who asks for a run is never taken from a document; who
+//! decides (stops, resumes, overrides) is, since somebody must be named: a claim, as long as there are no keys.
 
 use automation_core::{
-    Classification, Error, ExecuteRequest, ManualRequest, Problem, TestRequest, Ticket,
+    Classification, Error, ExecuteRequest, ManualRequest, Override, Problem, StopTarget,
+    TestRequest, Ticket,
 };
 use axum::http::HeaderMap;
 use serde_json::{Map, Value};
@@ -17,6 +19,7 @@ pub(crate) fn execute(Document(fields): Document) -> Result<ExecuteRequest, Erro
     let classification = fields.required("classification", OBJECT);
     let classification =
         classification.and_then(|object| read_classification(object, &mut fields.problems));
+    let forced = read_override(&mut fields);
     let ticket = match (ticket_id, ticket) {
         (Some(id), Some(ticket)) => read_ticket(&id, ticket, &mut fields.problems),
         _ => None,
@@ -24,7 +27,11 @@ pub(crate) fn execute(Document(fields): Document) -> Result<ExecuteRequest, Erro
     let problems = fields.problems;
     match (ticket, classification) {
         (Some(ticket), Some(classification)) if problems.is_empty() => {
-            Ok(ExecuteRequest::new(ticket, classification))
+            let mut request = ExecuteRequest::new(ticket, classification);
+            if let Some((actor, forced)) = forced {
+                request = request.with_actor(actor).with_override(forced);
+            }
+            Ok(request)
         }
         _ => Err(Error::InvalidRequest { problems }),
     }
@@ -37,13 +44,17 @@ pub(crate) fn manual(Document(fields): Document) -> Result<ManualRequest, Error>
     let parameters = fields.optional("parameters", OBJECT);
     let ticket_id = fields.optional("ticket_id", TEXT);
     let dry_run = fields.optional("dry_run", BOOLEAN);
+    let forced = read_override(&mut fields);
     let problems = fields.problems;
     let Some(script_name) = script_name.filter(|_| problems.is_empty()) else {
         return Err(Error::InvalidRequest { problems });
     };
-    let request = ManualRequest::new(script_name)
+    let mut request = ManualRequest::new(script_name)
         .with_parameters(parameters.unwrap_or_default())
         .with_dry_run(dry_run.unwrap_or_default());
+    if let Some((actor, forced)) = forced {
+        request = request.with_actor(actor).with_override(forced.reason);
+    }
     Ok(match ticket_id {
         Some(ticket_id) => request.with_ticket_id(ticket_id),
         None => request,
@@ -80,6 +91,66 @@ pub(crate) fn test(document: Option<Document>) -> Result<TestRequest, Error> {
         Err(Error::InvalidRequest {
             problems: fields.problems,
         })
+    }
+}
+
+/// Reads who forces a run against the policy, and how.
+fn read_override(fields: &mut Fields) -> Option<(String, Override)> {
+    let object = fields.optional("override", OBJECT)?;
+    let mut inner = Fields::new("/override", object);
+    let (actor, reason) = (
+        inner.required("actor", TEXT),
+        inner.required("reason", TEXT),
+    );
+    let script_name = inner.optional("script_name", TEXT);
+    let parameters = inner.optional("parameters", OBJECT);
+    fields.problems.append(&mut inner.problems);
+    let mut forced = Override::new(reason?).with_parameters(parameters.unwrap_or_default());
+    forced.script_name = script_name;
+    Some((actor?, forced))
+}
+
+/// Who decides about what is stopped, and why.
+#[derive(Debug)]
+pub(crate) struct StopRequest {
+    pub(crate) target: StopTarget,
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+    pub(crate) cancel_running: bool,
+}
+
+/// Reads the document of `POST /automation/stop` and `/automation/resume`. The scope is always named: a document that
+/// lacks a script's name must not stop everything.
+pub(crate) fn stop(Document(fields): Document) -> Result<StopRequest, Error> {
+    let mut fields = Fields::new("", fields);
+    let scope = fields.required("scope", TEXT);
+    let target = match scope.as_deref() {
+        Some("all") => Some(StopTarget::All),
+        Some("script") => fields.required("name", TEXT).map(StopTarget::Script),
+        Some("category") => fields.required("name", TEXT).map(StopTarget::Category),
+        Some(_) => {
+            fields.problem("scope", "must be all, script or category".to_owned());
+            None
+        }
+        None => None,
+    };
+    let (actor, reason) = (
+        fields.required("actor", TEXT),
+        fields.required("reason", TEXT),
+    );
+    let cancel_running = fields.optional("cancel_running", BOOLEAN);
+    match (target, actor, reason) {
+        (Some(target), Some(actor), Some(reason)) if fields.problems.is_empty() => {
+            Ok(StopRequest {
+                target,
+                actor,
+                reason,
+                cancel_running: cancel_running.unwrap_or_default(),
+            })
+        }
+        _ => Err(Error::InvalidRequest {
+            problems: fields.problems,
+        }),
     }
 }
 

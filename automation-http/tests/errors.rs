@@ -302,7 +302,7 @@ async fn what_is_not_there_is_404() {
         "/api/automation/../automation/stats",
         "/.env",
         "/api/automation/execute//",
-        "/metrics",
+        "/metric",
     ] {
         app.get(path).await.error(404, "route_not_found");
     }

@@ -31,7 +31,7 @@ EXCEPTIONS = {
 
 
 def test_each_exception_has_a_code_of_its_own() -> None:
-    assert len({each.code for each in EXCEPTIONS.values()}) == len(EXCEPTIONS) == 15
+    assert len({each.code for each in EXCEPTIONS.values()}) == len(EXCEPTIONS) == 18
     for name, each in EXCEPTIONS.items():
         words = each.code.title().replace("_", "")
         assert name == f"{words}Error"

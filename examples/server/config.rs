@@ -32,6 +32,7 @@ pub(crate) struct Config {
     /// The one it was built with, if none.
     pub(crate) python: Option<PathBuf>,
     pub(crate) scripts: PathBuf,
+    pub(crate) policy: Option<PathBuf>,
     pub(crate) logs: PathBuf,
     pub(crate) database: Database,
     pub(crate) durability: Durability,
@@ -114,6 +115,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let secrets = read_secrets(reader);
     let log_filter = reader.parse_with(&v::AUTOMATION_LOG, log_filter);
     let python = Some(reader.path(&v::PYTHON_PATH));
+    let policy = Some(reader.path(&v::AUTOMATION_POLICY));
     let address = address?;
     Some(Config {
         address,
@@ -121,6 +123,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         trusted_proxies: trusted_proxies?,
         python: python.filter(|path| !path.as_os_str().is_empty()),
         scripts: reader.path(&v::SCRIPTS_PATH),
+        policy: policy.filter(|path| !path.as_os_str().is_empty()),
         logs: reader.path(&v::LOGS_PATH),
         database: database?,
         durability: durability?,

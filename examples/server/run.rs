@@ -9,8 +9,8 @@ use automation_core::executor::ExecutorHealth;
 use automation_core::secret::Secrets;
 use automation_core::storage::StorageError;
 use automation_core::{
-    Automation, AutomationBuilder, Executor, MemoryStorage, PostgresStorage, ScriptRegistry,
-    SqliteStorage,
+    Automation, AutomationBuilder, BuildError, Executor, MemoryStorage, PostgresStorage,
+    ScriptRegistry, SqliteStorage,
 };
 use automation_http::{ConnectionLimits, router, routes, serve};
 use automation_py::{ProcessExecutor, PythonExecutor};
@@ -83,6 +83,14 @@ pub(crate) async fn run(mut config: Config) -> Result<i32, String> {
             tracing::warn!(signal, "ending at once, runs that are open are recorded as orphaned at the next start");
             Ok(code)
         }
+    }
+}
+
+/// Returns an error and its cause in one line.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 
@@ -171,7 +179,14 @@ async fn build(
             builder
         }
     };
-    let automation = builder.build().map_err(|error| error.to_string())?;
+    let builder = match &config.policy {
+        Some(policy) => builder.policy_file(policy),
+        None => builder,
+    };
+    let automation = builder.build().map_err(|error| match error {
+        BuildError::Policy(error) => format!("AUTOMATION_POLICY: {}", with_cause(&error)),
+        other => other.to_string(),
+    })?;
     Ok((automation, executor))
 }
 

@@ -58,6 +58,8 @@ variables! {
         "The Python whose environment is embedded, by default the one it was built with; a venv's python activates that venv";
     SCRIPTS_PATH, "scripts", "./scripts", "a folder is allowed",
         "Folder of the automation scripts";
+    AUTOMATION_POLICY, "policy", "", "a file of rules in TOML or JSON is allowed",
+        "File of the routing policy, by default none; read again with the scripts";
     LOGS_PATH, "logs", "./logs", "a folder is allowed",
         "Folder of the server's log files, one a day";
     DATABASE_URL, "database", "sqlite://automation.db",

@@ -1,5 +1,7 @@
 //! How many runs are dispatched and how many wait; the rest is refused.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,7 +18,7 @@ pub(super) struct Gate(Arc<Mutex<State>>);
 struct State {
     free: usize,
     places_max: usize,
-    waiting: RunQueue<oneshot::Sender<Permit>>,
+    waiting: Lines,
     queue_max: usize,
     closed: bool,
 }
@@ -41,6 +43,33 @@ pub(super) struct Waiter {
     permit: oneshot::Receiver<Permit>,
 }
 
+/// Those who wait, by priority, highest first: within one, in turns. Whoever has a higher one waits for no lower one.
+#[derive(Debug, Default)]
+struct Lines(BTreeMap<Reverse<i32>, RunQueue<oneshot::Sender<Permit>>>);
+
+impl Lines {
+    fn len(&self) -> usize {
+        self.0.values().map(RunQueue::len).sum()
+    }
+
+    fn pop(&mut self) -> Option<oneshot::Sender<Permit>> {
+        let mut first = self.0.first_entry()?;
+        let next = first.get_mut().pop();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        next
+    }
+
+    /// Takes one out that has given up.
+    fn remove_closed(&mut self) -> Option<oneshot::Sender<Permit>> {
+        let mut lines = self.0.values_mut();
+        let closed = lines.find_map(|line| line.remove(oneshot::Sender::is_closed));
+        self.0.retain(|_, line| !line.is_empty());
+        closed
+    }
+}
+
 impl Waiter {
     /// Waits until it is the run's turn to be dispatched; `None` when the gate was closed.
     pub(super) async fn permit(mut self) -> Option<Permit> {
@@ -51,12 +80,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.permit.close();
-        let given_up = self
-            .gate
-            .0
-            .lock()
-            .waiting
-            .remove(oneshot::Sender::is_closed);
+        let given_up = self.gate.0.lock().waiting.remove_closed();
         drop(given_up);
     }
 }
@@ -79,13 +103,18 @@ impl Gate {
         Self(Arc::new(Mutex::new(State {
             free: places_max,
             places_max,
-            waiting: RunQueue::new(),
+            waiting: Lines::default(),
             queue_max,
             closed: false,
         })))
     }
 
-    pub(super) fn enter(&self, actor: Option<&str>, script: &str) -> Result<Place, Error> {
+    pub(super) fn enter(
+        &self,
+        actor: Option<&str>,
+        script: &str,
+        priority: i32,
+    ) -> Result<Place, Error> {
         let mut state = self.0.lock();
         if state.closed {
             return Err(Error::Closed);
@@ -101,7 +130,8 @@ impl Gate {
             });
         }
         let (sender, permit) = oneshot::channel();
-        state.waiting.push(actor, script, sender);
+        let line = state.waiting.0.entry(Reverse(priority)).or_default();
+        line.push(actor, script, sender);
         let gate = self.clone();
         Ok(Place::Queued(Waiter { gate, permit }))
     }
@@ -118,7 +148,8 @@ impl Gate {
                 return Some(Permit(self.clone()));
             }
             let (sender, permit) = oneshot::channel();
-            state.waiting.push(None, "", sender);
+            let line = state.waiting.0.entry(Reverse(0)).or_default();
+            line.push(None, "", sender);
             permit
         };
         let gate = self.clone();
@@ -155,14 +186,14 @@ mod tests {
     use crate::error::Error;
 
     fn free(gate: &Gate) -> Permit {
-        match gate.enter(None, "x.py").unwrap() {
+        match gate.enter(None, "x.py", 0).unwrap() {
             Place::Free(permit) => permit,
             Place::Queued(_) => panic!("no place is free"),
         }
     }
 
     fn queued(gate: &Gate, actor: &str) -> Waiter {
-        match gate.enter(Some(actor), "x.py").unwrap() {
+        match gate.enter(Some(actor), "x.py", 0).unwrap() {
             Place::Free(_) => panic!("a place is free"),
             Place::Queued(waiter) => waiter,
         }
@@ -175,7 +206,7 @@ mod tests {
         let second = queued(&gate, "a");
         assert_eq!(gate.load(), (1, 1));
         assert!(matches!(
-            gate.enter(None, "x.py"),
+            gate.enter(None, "x.py", 0),
             Err(Error::Overloaded {
                 running: 1,
                 queued: 1
@@ -187,7 +218,7 @@ mod tests {
         drop(permit);
         assert_eq!(gate.load(), (0, 0));
         gate.close();
-        assert!(matches!(gate.enter(None, "x.py"), Err(Error::Closed)));
+        assert!(matches!(gate.enter(None, "x.py", 0), Err(Error::Closed)));
     }
 
     #[tokio::test]
@@ -201,6 +232,23 @@ mod tests {
         drop(one.permit().await.unwrap());
         drop(person.permit().await.unwrap());
         drop(two.permit().await.unwrap());
+        assert_eq!(gate.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_higher_priority_goes_first() {
+        let gate = Gate::new(1, 10);
+        let first = free(&gate);
+        let enter = |priority| match gate.enter(None, "x.py", priority).unwrap() {
+            Place::Free(_) => panic!("a place is free"),
+            Place::Queued(waiter) => waiter,
+        };
+        let (low, high, plain) = (enter(-1), enter(5), enter(0));
+        assert_eq!(gate.load(), (1, 3));
+        drop(first);
+        drop(high.permit().await.unwrap());
+        drop(plain.permit().await.unwrap());
+        drop(low.permit().await.unwrap());
         assert_eq!(gate.load(), (0, 0));
     }
 

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::execution::{Event, EventKind, ExecutionId, TenantId};
 use crate::executor::{CancelToken, RunEvent, RunHost};
 use crate::redact::Redactor;
+use crate::script::Script;
 use crate::secret::{Secret, SecretError, SecretSource};
 use crate::storage::{Storage, StorageError, Write, WriteError};
 use crate::{json, limits};
@@ -40,6 +41,8 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub(super) struct LiveRun {
     tenant: TenantId,
+    script: Arc<Script>,
+    category: Option<String>,
     cancel: CancelToken,
     stop: OnceLock<Stop>,
     feed: Mutex<Feed>,
@@ -74,9 +77,11 @@ pub(super) enum Told {
 }
 
 impl LiveRun {
-    pub(super) fn new(tenant: TenantId) -> Self {
+    pub(super) fn new(tenant: TenantId, script: Arc<Script>, category: Option<String>) -> Self {
         Self {
             tenant,
+            script,
+            category,
             cancel: CancelToken::new(),
             stop: OnceLock::new(),
             feed: Mutex::default(),
@@ -85,6 +90,11 @@ impl LiveRun {
 
     pub(super) const fn tenant(&self) -> &TenantId {
         &self.tenant
+    }
+
+    /// Returns what runs, and the category for which it does.
+    pub(super) fn subject(&self) -> (&Script, Option<&str>) {
+        (&self.script, self.category.as_deref())
     }
 
     pub(super) const fn cancel_token(&self) -> &CancelToken {
@@ -185,6 +195,8 @@ pub(super) struct HostParts {
     pub(super) id: ExecutionId,
     pub(super) timeout: Duration,
     pub(super) dry_run: bool,
+    /// The number of the run's last event so far; 0 where there is none.
+    pub(super) last_event: u32,
     pub(super) redactor: Redactor,
     pub(super) secrets: Arc<dyn SecretSource>,
     pub(super) storage: Arc<dyn Storage>,
@@ -199,6 +211,7 @@ impl Host {
             id,
             timeout,
             dry_run,
+            last_event,
             redactor,
             secrets,
             storage,
@@ -212,7 +225,10 @@ impl Host {
             dry_run,
             started: OnceLock::new(),
             redactor: Mutex::new(redactor),
-            numbers: Mutex::default(),
+            numbers: Mutex::new(Numbers {
+                last: last_event,
+                ..Numbers::default()
+            }),
             dropped: AtomicU32::new(0),
             flush: Notify::new(),
             closed: Notify::new(),

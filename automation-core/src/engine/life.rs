@@ -59,7 +59,7 @@ pub(super) struct Life {
     /// A caller who is told when the run is recorded.
     pub(super) impatient: Option<Impatient>,
     executor: Arc<dyn Executor>,
-    redactor: Redactor,
+    pub(super) redactor: Redactor,
     /// The attempt that follows it, once it has ended.
     next: Option<Execution>,
 }
@@ -68,15 +68,19 @@ impl Life {
     pub(super) fn new(
         engine: Arc<Engine>,
         tenant: TenantId,
-        plan: Plan,
+        mut plan: Plan,
         Venue {
             isolation,
             executor,
         }: Venue,
     ) -> Self {
-        let run = Arc::new(LiveRun::new(tenant.clone()));
+        let run = Arc::new(LiveRun::new(
+            tenant.clone(),
+            Arc::clone(&plan.script),
+            plan.decision.category.take(),
+        ));
         let redactor = Redactor::new(plan.script.parameters().secrets(&plan.parameters));
-        let mut execution = describe(&engine, tenant, &plan, &redactor);
+        let mut execution = describe(&engine, tenant, &mut plan, &redactor);
         execution.isolation = isolation;
         Self {
             engine,
@@ -97,9 +101,10 @@ impl Life {
         script: Arc<Script>,
         Venue { executor, .. }: Venue,
     ) -> Self {
-        let plan = Plan::of_row(&row, script);
+        let mut plan = Plan::of_row(&row, script);
+        let (script, category) = (Arc::clone(&plan.script), plan.decision.category.take());
         Self {
-            run: Arc::new(LiveRun::new(row.tenant_id.clone())),
+            run: Arc::new(LiveRun::new(row.tenant_id.clone(), script, category)),
             redactor: Redactor::new(plan.script.parameters().secrets(&plan.parameters)),
             engine,
             plan,
@@ -125,13 +130,15 @@ impl Life {
     /// Lets a row run that waited.
     pub(super) async fn resume(mut self, _permit: Permit) -> Result<Execution> {
         let _live = Live::new(&self.engine, self.execution.id, &self.run);
-        let venue = Venue {
-            isolation: self.execution.isolation,
-            executor: Arc::clone(&self.executor),
-        };
-        if self.dispatch(venue).await? {
-            self.engine.waiting.tell_moved();
-            self.perform().await?;
+        // It may have been stopped while it waited.
+        match self.may_start() {
+            Ok(venue) => {
+                if self.dispatch(venue).await? {
+                    self.engine.waiting.tell_moved();
+                    self.perform().await?;
+                }
+            }
+            Err(error) => self.end_refused(&error).await?,
         }
         Ok(self.execution)
     }
@@ -194,13 +201,19 @@ impl Life {
                 let Some(permit) = permit else {
                     return self.end_before_start().await.map(|()| None);
                 };
-                // It may have come into quarantine while it waited.
-                match self.engine.venue(&self.plan.script) {
+                // It may have been stopped, or come into quarantine, while it waited.
+                match self.may_start() {
                     Ok(venue) => Ok(self.dispatch(venue).await?.then_some(permit)),
                     Err(error) => self.end_refused(&error).await.map(|()| None),
                 }
             }
         }
+    }
+
+    fn may_start(&self) -> Result<Venue> {
+        let (script, category) = self.run.subject();
+        self.engine.check_stops(script, category)?;
+        self.engine.venue(script)
     }
 
     /// Moves the row to `running`; false when it was taken from us, and then nothing may run.
@@ -242,7 +255,14 @@ impl Life {
     }
 
     async fn end_refused(&mut self, error: &Error) -> Result<()> {
-        let completion = self.not_started(Reason::ExecutorError, &error.to_string());
+        let reason = match error {
+            Error::Stopped(_) => Reason::Stopped,
+            _ => Reason::ExecutorError,
+        };
+        let mut completion = self.not_started(reason, &error.to_string());
+        if reason == Reason::Stopped {
+            completion.status = Status::Cancelled;
+        }
         self.end(completion, Vec::new()).await
     }
 
@@ -266,6 +286,7 @@ impl Life {
             id: self.execution.id,
             timeout: self.limits().timeout,
             dry_run: self.plan.dry_run,
+            last_event: u32::from(self.plan.decision.forced.is_some()),
             redactor: std::mem::take(&mut self.redactor),
             secrets: Arc::clone(&parts.secrets),
             storage: Arc::clone(&parts.storage),
@@ -316,6 +337,7 @@ impl Life {
         match self.commit_until_known(&transition, also, events).await? {
             None => {
                 self.execution.end(completion);
+                self.engine.meter.count(&self.execution);
                 next.iter()
                     .for_each(|next| self.engine.waiting.expect_row(next));
                 self.next = next;
@@ -361,7 +383,7 @@ where
     .await
 }
 
-fn describe(engine: &Engine, tenant: TenantId, plan: &Plan, redactor: &Redactor) -> Execution {
+fn describe(engine: &Engine, tenant: TenantId, plan: &mut Plan, redactor: &Redactor) -> Execution {
     let now = engine.now();
     let id = engine.next_id(now);
     let script: &Script = &plan.script;
@@ -383,6 +405,15 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan, redactor: &Redactor)
     execution.parameters = Value::Object(script.parameters().mask(&plan.parameters));
     redactor.value(&mut execution.parameters);
     execution.dry_run = plan.dry_run;
+    execution.priority = plan.decision.priority;
+    execution.decision = plan
+        .decision
+        .sentence
+        .take()
+        .map(|sentence| match plan.decision.forced {
+            Some(_) => redactor.text(&sentence).into_owned(),
+            None => sentence,
+        });
     execution.context = context(plan).map(Arc::new);
     execution.idempotency_key = plan.key.as_ref().map(|key| key.text().to_owned());
     if let Some(links) = plan.links {

@@ -1,14 +1,18 @@
 //! The life of one run: the only place that orders storage, executor and parser calls.
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
-//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `host` is what the script talks to meanwhile, `watch` lets others follow,
+//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `metering` what the engine tells of itself, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for
 //! their time, and takes up what is due, `venue` says where a script runs, `intake` refuses runs while the storage does
 //! not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up, `recovery` ends
 //! what an earlier process left open, `quarantine` knows which versions are kept out of this process, `lists` answers
 //! what is recorded, `prune` deletes what is old.
+//! `decision` asks the policy about a run, `stops` are people's emergency switches, `quotas` counts runs, `decided` is
+//! where decisions by people are reported, `notices` is what every instance has to know before it lets a run start.
 
 mod attempts;
+mod decided;
+mod decision;
 mod gate;
 mod host;
 mod intake;
@@ -16,13 +20,17 @@ mod keys;
 mod late;
 mod life;
 mod lists;
+mod metering;
+mod notices;
 mod patience;
 mod plan;
 mod prune;
 mod quarantine;
+mod quotas;
 mod record;
 mod recovery;
 mod spool;
+mod stops;
 mod venue;
 mod verdict;
 mod waiting;
@@ -36,10 +44,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as watch_channel};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch as watch_channel};
 use tokio_util::task::TaskTracker;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -51,7 +60,10 @@ use self::plan::Plan;
 pub use self::prune::Retention;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
+use self::quotas::{Quotas, Share};
 use self::spool::Spool;
+use self::stops::Stops;
+pub use self::stops::{StopTarget, Stopped};
 use self::venue::wants_isolation;
 use self::waiting::Waiting;
 pub use self::watch::{Update, Watch};
@@ -61,11 +73,10 @@ use crate::error::{BuildError, Error, Result};
 use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
 use crate::executor::{Executor, ExecutorError, LimitPolicy, RunLimits};
 use crate::limits;
+use crate::metrics::Meter;
 use crate::parser::OutputParser;
-use crate::request::{
-    Classification, ExecuteRequest, ManualRequest, Route, StatsQuery, TestRequest, Ticket,
-    check_actor,
-};
+use crate::policy::{Policy, PolicySource};
+use crate::request::{ExecuteRequest, ManualRequest, StatsQuery, TestRequest, check_actor};
 use crate::script::{Inspection, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
@@ -88,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) parser: Arc<dyn OutputParser>,
     pub(crate) secrets: Arc<dyn SecretSource>,
+    pub(crate) policy: PolicySource,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
 }
@@ -115,8 +127,13 @@ pub(crate) struct Engine {
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
     waiting: Waiting,
+    meter: Meter,
     intake: Intake,
     spool: Option<Arc<Spool>>,
+    stops: Stops,
+    policy: ArcSwap<Policy>,
+    quotas: Quotas,
+    quotas_loaded: OnceCell<()>,
     validations: Arc<Semaphore>,
     accepting: AtomicBool,
     tasks: TaskTracker,
@@ -135,7 +152,9 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub(crate) fn start(parts: Parts, settings: Settings) -> Result<Arc<Self>, BuildError> {
-        inspect_scripts(&parts, &settings)?;
+        let policy = parts.policy.read()?;
+        let index = inspect_scripts(&parts, &settings)?;
+        warn_of_unknown(&policy, &index);
         let spool = settings.spool.as_deref();
         let spool = spool.map(|path| Spool::open(path, settings.executions_max));
         let engine = Arc::new(Self {
@@ -146,8 +165,13 @@ impl Engine {
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
             waiting: Waiting::new(),
+            meter: Meter::default(),
             intake: Intake::default(),
             spool: spool.transpose()?.map(Arc::new),
+            stops: Stops::default(),
+            policy: ArcSwap::new(policy),
+            quotas: Quotas::default(),
+            quotas_loaded: OnceCell::new(),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
             accepting: AtomicBool::new(true),
             tasks: TaskTracker::new(),
@@ -231,7 +255,7 @@ impl Engine {
             return Err(Error::Closed);
         }
         self.intake.check()?;
-        self.quarantine_loaded().await?;
+        self.notices_loaded().await?;
         let key = plan.key.clone();
         if let Some(recorded) = self
             .answer_again(tenant, key.as_ref(), caller.as_ref())
@@ -239,6 +263,8 @@ impl Engine {
         {
             return Ok(recorded);
         }
+        // Again: what other instances have stopped is known now.
+        self.check_stops(&plan.script, plan.decision.category.as_deref())?;
         let may_repeat = plan.script.metadata().retry.is_some();
         match self.admit(tenant, plan, caller.clone()).await {
             Ok(execution) if may_repeat || !execution.status.is_terminal() => {
@@ -267,10 +293,16 @@ impl Engine {
         if let Some(wait) = plan.wait {
             return self.accept_waiting(tenant, plan, venue, wait).await;
         }
-        let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
+        let share = self.share(tenant, &plan).await?;
+        let place = self.gate.enter(
+            plan.actor.as_deref(),
+            plan.script.name(),
+            plan.decision.priority,
+        )?;
+        let share = share.map(Share::accepted);
         let mut life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
         life.impatient = caller;
-        self.in_task(life.run(place)).await
+        self.in_task(sharing(share, life.run(place))).await
     }
 
     async fn in_task(
@@ -282,16 +314,6 @@ impl Engine {
             let detail = format!("the run's task ended early: {panic}");
             Err(ExecutorError::Internal { detail }.into())
         })
-    }
-
-    pub(crate) fn route(
-        &self,
-        ticket: &Ticket,
-        classification: &Classification,
-    ) -> Result<(Route, Arc<Script>)> {
-        let (mut route, script) = plan::route(&self.scripts(), ticket, classification)?;
-        route.concern = self.quarantine.concern(script.version());
-        Ok((route, script))
     }
 
     pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {
@@ -388,12 +410,8 @@ impl Engine {
 
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Arc<ScriptIndex>> {
         let engine = Arc::clone(self);
-        let inspected = self
-            .parts
-            .runtime
-            .spawn_blocking(move || inspect_scripts(&engine.parts, &engine.settings))
-            .await;
-        match inspected {
+        let reloaded = self.parts.runtime.spawn_blocking(move || engine.read_all());
+        match reloaded.await {
             Ok(Ok(index)) => Ok(index),
             Ok(Err(BuildError::Executor(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::Unsupported {
@@ -404,6 +422,15 @@ impl Engine {
             }
             .into()),
         }
+    }
+
+    /// Reads the policy and the scripts again; both stay as they were when one can't be.
+    fn read_all(&self) -> Result<Arc<ScriptIndex>, BuildError> {
+        let policy = self.parts.policy.read()?;
+        let index = inspect_scripts(&self.parts, &self.settings)?;
+        warn_of_unknown(&policy, &index);
+        self.policy.store(policy);
+        Ok(index)
     }
 
     pub(crate) async fn validate(
@@ -461,6 +488,7 @@ impl Engine {
             storage,
             storage_error,
             quarantined: self.known_quarantined(),
+            stopped: self.known_stops(),
             running,
             queued,
             spooled,
@@ -514,8 +542,9 @@ impl Engine {
             let _ = tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await;
         }
         let mut failures = Vec::new();
-        let recorded = self.record_quarantine().await;
-        failures.extend(recorded.err().map(|error| error.to_string()));
+        for recorded in self.record_notices().await {
+            failures.extend(recorded.err().map(|error| error.to_string()));
+        }
         for executor in self.parts.executors() {
             failures.extend(
                 executor
@@ -539,6 +568,25 @@ impl Engine {
             spool.close();
         }
         (!failures.is_empty()).then(|| failures.join("; "))
+    }
+}
+
+/// Lets a run go, and gives its share of the quotas back when it has ended.
+async fn sharing(
+    share: Option<Share>,
+    run: impl Future<Output = Result<Execution>>,
+) -> Result<Execution> {
+    let _share = share;
+    run.await
+}
+
+/// Tells of names in the policy that no script has: a rule about them does nothing.
+fn warn_of_unknown(policy: &Policy, index: &ScriptIndex) {
+    for name in policy.named_scripts() {
+        let is_invalid = || index.invalid().iter().any(|script| script.name == name);
+        if index.script(name).is_none() && !is_invalid() {
+            tracing::warn!(script = name, "the policy names a script that is not there");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a request to what is to run. Pure: looks at the scripts, touches nothing.
+//! From a request to what is to run. Looks at the scripts, asks for the decision, touches nothing.
 
 use std::sync::Arc;
 
@@ -6,16 +6,17 @@ use serde_json::{Map, Value, json};
 
 use super::Engine;
 use super::attempts::Links;
+use super::decision::{About, Decision, Forced};
 use super::keys::Key;
 use super::waiting::Wait;
 use crate::error::{Error, Problem, Result};
 use crate::execution::Trigger;
 use crate::json;
 use crate::request::{
-    Classification, ExecuteRequest, ManualRequest, Route, TestRequest, Ticket, check_actor,
-    check_idempotency_key, validate_ticket_id,
+    ExecuteRequest, ManualRequest, TestRequest, check_actor, check_idempotency_key,
+    validate_ticket_id,
 };
-use crate::script::{Risk, Script, ScriptIndex};
+use crate::script::{Script, ScriptIndex};
 
 /// The parameter by which a script is told to change nothing.
 const DRY_RUN: &str = "dry_run";
@@ -30,6 +31,7 @@ pub(super) struct Plan {
     pub(super) classification: Option<Arc<Value>>,
     pub(super) actor: Option<String>,
     pub(super) dry_run: bool,
+    pub(super) decision: Decision,
     /// What it has to wait for before it runs.
     pub(super) wait: Option<Wait>,
     /// Its place in a chain of attempts, unless it is the first.
@@ -41,12 +43,10 @@ pub(super) struct Plan {
 impl Plan {
     /// Checks what the schema does not: that everything keeps the JSON profile, and that the script may run.
     pub(super) fn checked(self) -> Result<Self> {
-        if self.script.metadata().risk == Risk::High {
+        if self.decision.approval.is_some() {
             let name = self.script.name();
             return Err(Error::Unsupported {
-                what: format!(
-                    "script {name:?} is risk = \"high\", which needs an approval, and there are none yet"
-                ),
+                what: format!("script {name:?} needs an approval, and there are none yet"),
             });
         }
         let mut problems = Vec::new();
@@ -75,6 +75,7 @@ impl Engine {
             ticket,
             classification,
             actor,
+            forced: asked,
             idempotency_key,
             ..
         } = request;
@@ -83,14 +84,36 @@ impl Engine {
             Some(ticket.id()),
             idempotency_key.as_deref(),
         )?;
-        let (_, script) = self.route(&ticket, &classification)?;
-        let parameters = validate(&script, Map::new())?;
+        let reason = asked.as_ref().map(|asked| asked.reason.as_str());
+        let forced = Forced::of(reason, actor.as_deref())?;
+        let routed = self.routed(&ticket, &classification, asked.as_ref())?;
+        let script = Arc::clone(&routed.script);
         let key = idempotency_key.map(|key| {
-            let asked = json!({ "ticket": ticket.fields(), "classification": classification });
+            let forced = asked.as_ref().map(|asked| {
+                json!({
+                    "reason": asked.reason,
+                    "script_name": asked.script_name,
+                    "parameters": script.parameters().mask(&asked.parameters),
+                })
+            });
+            let asked = json!({
+                "ticket": ticket.fields(), "classification": classification, "override": forced,
+            });
             Key::of_request(key, &asked)
         });
+        let given = asked.map_or_else(Map::new, |asked| asked.parameters);
+        let parameters = validate(&script, given)?;
+        let dry_run = asks_for_dry_run(&parameters);
+        let decision = self.decide_about(About {
+            script: &script,
+            routed: Some(&routed),
+            ticket: Some((&ticket, &classification)),
+            dry_run,
+            forced: forced.as_ref(),
+        })?;
         Plan {
-            dry_run: asks_for_dry_run(&parameters),
+            dry_run,
+            decision,
             trigger: Trigger::Ticket,
             ticket_id: Some(ticket.id().to_owned()),
             ticket: Some(Arc::new(Value::Object(ticket.fields().clone()))),
@@ -112,10 +135,13 @@ impl Engine {
             request.idempotency_key.as_deref(),
         )?;
         let script = self.script(&request.script_name)?;
+        let forced = Forced::of(request.forced.as_deref(), request.actor.as_deref())?;
         let key = key_of_manual(&request, &script);
         let parameters = parameters_of(&script, request.parameters, request.dry_run)?;
+        let dry_run = asks_for_dry_run(&parameters);
         Plan {
-            dry_run: asks_for_dry_run(&parameters),
+            dry_run,
+            decision: self.decide_about(About::named(&script, dry_run, forced.as_ref()))?,
             trigger: Trigger::Manual,
             ticket_id: request.ticket_id,
             ticket: None,
@@ -146,6 +172,7 @@ impl Engine {
         let parameters = parameters_of(&script, Map::new(), true)?;
         Plan {
             dry_run: true,
+            decision: self.decide_about(About::named(&script, true, None))?,
             trigger: Trigger::Test,
             ticket_id: None,
             ticket: None,
@@ -159,52 +186,6 @@ impl Engine {
         }
         .checked()
     }
-}
-
-pub(super) fn route(
-    index: &ScriptIndex,
-    ticket: &Ticket,
-    classification: &Classification,
-) -> Result<(Route, Arc<Script>)> {
-    if classification.category.trim().is_empty() {
-        return Err(Error::invalid_request(
-            "/classification/category",
-            "must not be empty",
-        ));
-    }
-    if !classification.automation_possible {
-        return Err(Error::AutomationNotPossible {
-            ticket_id: ticket.id().to_owned(),
-            detail: "the classification says automation_possible = false".to_owned(),
-        });
-    }
-    let scripts = index.for_category(&classification.category);
-    let Some((script, others)) = scripts.split_first() else {
-        return Err(Error::NoScriptForCategory {
-            category: classification.category.clone(),
-        });
-    };
-    let category = script.metadata().category.clone().unwrap_or_default();
-    let reason = if others.is_empty() {
-        format!("the only script of category {category:?}")
-    } else {
-        format!(
-            "the first of {} scripts of category {category:?} by their order",
-            scripts.len()
-        )
-    };
-    let alternatives = others
-        .iter()
-        .map(|script| script.name().to_owned())
-        .collect();
-    let route = Route::new(
-        script.name().to_owned(),
-        script.version().to_string(),
-        category,
-        reason,
-        alternatives,
-    );
-    Ok((route, Arc::clone(script)))
 }
 
 pub(super) fn script(index: &ScriptIndex, name: &str) -> Result<Arc<Script>> {
@@ -230,6 +211,7 @@ fn key_of_manual(request: &ManualRequest, script: &Script) -> Option<Key> {
         "parameters": script.parameters().mask(&request.parameters),
         "ticket_id": request.ticket_id,
         "dry_run": request.dry_run,
+        "override": request.forced,
     });
     Some(Key::of_request(key, &asked))
 }

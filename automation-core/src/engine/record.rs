@@ -9,7 +9,7 @@ use super::late;
 use super::life::Life;
 use super::spool::Note;
 use crate::error::{Error, Result};
-use crate::execution::{Event, Execution};
+use crate::execution::{Event, EventKind, Execution};
 use crate::storage::{
     Applied, Change, Record, RecordKind, StorageError, Transition, Write, WriteError,
 };
@@ -55,10 +55,9 @@ impl Life {
     }
 
     pub(super) async fn insert(&self) -> Result<()> {
-        match self
-            .commit(vec![Write::Insert(Box::new(self.execution.clone()))])
-            .await
-        {
+        let mut writes = vec![Write::Insert(Box::new(self.execution.clone()))];
+        writes.extend(self.forced_event().map(Write::Append));
+        match self.commit(writes).await {
             Ok(_) => Ok(()),
             // The outcome may be unknown: the row says whether the run was accepted. Where it can't be read, the
             // run counts as refused; should the row be there after all, `recovery` finds that no task has it.
@@ -74,6 +73,25 @@ impl Life {
             }
             Err(error) => Err(storage_error(error)),
         }
+    }
+
+    /// Reports that somebody forces the run, and returns the event that says so.
+    fn forced_event(&self) -> Option<Event> {
+        let decided = self
+            .plan
+            .decision
+            .forced
+            .as_ref()?
+            .decided(self.execution.id);
+        self.engine.decided(&decided);
+        let mut data = decided.event();
+        self.redactor.value(&mut data);
+        let (tenant, id, at) = (
+            self.execution.tenant_id.clone(),
+            self.execution.id,
+            self.execution.started_at,
+        );
+        Some(Event::new(tenant, id, 1, at, EventKind::Decision, data))
     }
 
     pub(super) async fn record_until_closed(&self, host: &Host) {

@@ -91,7 +91,7 @@ async fn tick(engine: &Arc<Engine>, outage: Option<Outage>) -> Result<(), Storag
     let replayed = engine.replay_spool().await;
     let (renewed, known, recovered) = tokio::join!(
         renew(engine, now),
-        know_quarantine(engine),
+        engine.refresh_notices(),
         recover(engine, now, outage)
     );
     if let Ok(recovered @ 1..) = recovered {
@@ -115,14 +115,6 @@ async fn renew(engine: &Engine, now: DateTime<Utc>) -> Result<(), StorageError> 
     match engine.parts.storage.commit(vec![renew]).await.pop() {
         Some(Err(WriteError::Storage(error))) => Err(error),
         _ => Ok(()),
-    }
-}
-
-async fn know_quarantine(engine: &Engine) -> Result<(), StorageError> {
-    if engine.quarantine.is_loaded() {
-        engine.refresh_quarantine().await
-    } else {
-        engine.quarantine_loaded().await
     }
 }
 

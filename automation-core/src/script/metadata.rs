@@ -68,6 +68,8 @@ pub struct Metadata {
     pub risk: Risk,
     /// Whether it may run again after an unknown outcome.
     pub idempotent: bool,
+    /// Whether the next script of its category may run when this one has failed.
+    pub fallback: bool,
     /// When and how often a failed run is tried again by itself; `None`: never.
     pub retry: Option<RetryPolicy>,
     /// How it is entered.
@@ -96,6 +98,7 @@ impl Default for Metadata {
             isolation: Isolation::default(),
             risk: Risk::default(),
             idempotent: false,
+            fallback: false,
             retry: None,
             entry: Entry::default(),
             context_argv: false,
@@ -231,6 +234,7 @@ impl Metadata {
         );
         self.read_deny(fields);
         set(&mut self.idempotent, fields.flag("idempotent"));
+        set(&mut self.fallback, fields.flag("fallback"));
         set(&mut self.context_argv, fields.flag("context_argv"));
         if self.context_argv && self.entry == Entry::Run {
             fields.warning(

@@ -53,6 +53,8 @@ words!(
         /// That a script version is kept out of this process, by its hash. Of the default tenant: scripts are
         /// everybody's.
         Quarantine = "quarantine",
+        /// That somebody stopped everything, a script or a category, by the target. Of the default tenant, as above.
+        Stop = "stop",
         /// What the statistics counted of executions that were pruned, by day and script.
         Pruned = "pruned",
         /// That the storage takes writes again, by the instance that looked; taken back at once.

@@ -33,8 +33,8 @@ async fn p1_no_row_no_run() {
 #[tokio::test]
 async fn an_end_waits_for_a_storage_that_is_away() {
     let inner = memory();
-    // The quarantine, the recovery, the version and the row pass; the end and its first repetitions do not.
-    let away = FaultyStorage::new(Arc::clone(&inner), 5, Fault::Refused).for_calls(5);
+    // The quarantine, the stops, the recovery, the version and the row pass; the end and its first repetitions do not.
+    let away = FaultyStorage::new(Arc::clone(&inner), 6, Fault::Refused).for_calls(5);
     let storage: Arc<dyn Storage> = Arc::new(away);
     let automation = builder(counting(&Arc::default()), &storage)
         .build()
@@ -165,8 +165,8 @@ fn reporting(count: &Arc<AtomicUsize>) -> FnExecutor {
 #[tokio::test]
 async fn a_run_whose_task_is_gone_is_ended() {
     let storage = memory();
-    // After the quarantine, the recovery and the version comes the row; its answer is lost, and so is the look at it.
-    let faulty = FaultyStorage::new(Arc::clone(&storage), 4, Fault::AnswerLost).for_calls(2);
+    // After the quarantine, the stops, the recovery and the version comes the row; its answer is lost, and so is the look at it.
+    let faulty = FaultyStorage::new(Arc::clone(&storage), 5, Fault::AnswerLost).for_calls(2);
     let faulty: Arc<dyn Storage> = Arc::new(faulty);
     let count = Arc::new(AtomicUsize::new(0));
     let automation = builder(counting(&count), &faulty)

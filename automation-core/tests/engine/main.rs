@@ -13,6 +13,7 @@ mod engines;
 mod faults;
 mod output_schema;
 mod patience;
+mod policy;
 mod pruning;
 mod quarantine;
 mod recovery;

@@ -493,7 +493,7 @@ async fn a_storage_that_fails_at_start_forgets_no_crash() {
 async fn a_quarantine_that_could_not_be_recorded_holds_and_is_recorded_later() {
     let (inner, places) = (memory(), TwoPlaces::new());
     // The start, the version and the row pass; what follows is refused for a while.
-    let away = FaultyStorage::new(Arc::clone(&inner), 5, Fault::Refused).for_calls(3);
+    let away = FaultyStorage::new(Arc::clone(&inner), 6, Fault::Refused).for_calls(3);
     let storage: Arc<dyn Storage> = Arc::new(away);
     let automation = places
         .builder(&storage, Concern::Abandoned)
@@ -644,7 +644,8 @@ async fn no_run_slips_into_the_process_while_the_records_are_read() {
     let early = tokio::spawn(async move { run(&automation, "plain.py").await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(places.counts(), (1, 0), "it waits");
-    slow.may_read.add_permits(1);
+    // The quarantine and the stops.
+    slow.may_read.add_permits(2);
     assert_eq!(early.await.unwrap().isolation, Isolation::Process);
     assert_eq!(places.counts(), (1, 1));
 }

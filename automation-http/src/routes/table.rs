@@ -5,8 +5,8 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 
 use super::{
-    Shared, events, execute, executions, health, logs, manual, output, python_check, release,
-    retry, scripts, stats, test, validate,
+    Shared, events, execute, executions, health, logs, manual, metrics, output, python_check,
+    release, retry, route, scripts, stats, stop, test, validate,
 };
 
 /// One route.
@@ -25,6 +25,10 @@ pub(crate) fn table() -> Vec<Route> {
         post("/api/automation/execute", execute::execute).limited(),
         post("/api/automation/manual", manual::manual).limited(),
         post("/api/automation/test", test::test).limited(),
+        post("/api/automation/route", route::route).limited(),
+        // Never limited: whoever pulls an emergency switch must not be told to wait.
+        post("/api/automation/stop", stop::stop),
+        post("/api/automation/resume", stop::resume),
         get("/api/automation/executions", executions::list),
         get("/api/automation/executions/{id}", executions::get),
         post("/api/automation/executions/{id}/cancel", executions::cancel),
@@ -40,6 +44,9 @@ pub(crate) fn table() -> Vec<Route> {
         get("/api/automation/python/check", python_check::python_check),
         get("/api/health", health::health),
         get("/health", health::health),
+        get("/health/live", health::live),
+        get("/health/ready", health::ready),
+        get("/metrics", metrics::metrics),
     ]
 }
 

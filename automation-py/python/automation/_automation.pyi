@@ -45,6 +45,7 @@ class Automation:
         spool: str | PathLike[str] | None = None,
         retention_days: int | None = None,
         retention_failed_days: int | None = None,
+        policy: dict[str, Any] | str | PathLike[str] | None = None,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
 
@@ -65,6 +66,8 @@ class Automation:
             retention_failed_days: The same for failed runs. Default: as long as others.
             spool: The file that keeps the ends of runs which the storage does not take, until it does or until the next
                 start. None is the file with `.spool` added to the name, where the storage is a file, and else no file.
+            policy: What the operator decides about runs: rules, or a file of them in TOML or JSON that `reload` reads
+                again.
 
         Raises:
             InvalidRequestError: A setting can't be used, or the folder can't be read.
@@ -78,6 +81,9 @@ class Automation:
         classification: dict[str, Any],
         *,
         actor: str | None = None,
+        override_reason: str | None = None,
+        override_script: str | None = None,
+        override_parameters: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Execution:
         """Runs the script that the ticket's classification selects, and waits for its end.
@@ -86,6 +92,10 @@ class Automation:
             ticket: Has an `id` of 1 to 128 visible characters, and whatever else the script may want to know.
             classification: Has `category` (str), `automation_possible` (bool), and `confidence` (0 to 1) if known.
             actor: Who asks.
+            override_reason: Forces the run against the policy and the classification, for this reason, which is
+                recorded; the actor must be named. A stop holds all the same.
+            override_script: The script in place of the one that the policy selects.
+            override_parameters: Parameters beside the script's defaults.
             idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
                 later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
@@ -96,6 +106,9 @@ class Automation:
             InvalidRequestError: The ticket, the classification or the actor is malformed.
             AutomationNotPossibleError: The classification says no.
             NoScriptForCategoryError: No script serves the category.
+            RefusedByPolicyError: The policy does not let it start.
+            StoppedError: Somebody has stopped it.
+            QuotaExceededError: A quota has no share left.
             ConflictError: Another request was made under the same key.
             InvalidParametersError: The script has a parameter without a default.
             OverloadedError: Every place is taken and the queue is full.
@@ -112,6 +125,7 @@ class Automation:
         ticket_id: str | None = None,
         actor: str | None = None,
         dry_run: bool = False,
+        override_reason: str | None = None,
         idempotency_key: str | None = None,
     ) -> Execution:
         """Runs a script by its name, and waits for its end.
@@ -122,6 +136,7 @@ class Automation:
             ticket_id: The ticket that the run serves. Default: the execution's own id.
             actor: Who asks.
             dry_run: Whether the script is to change nothing.
+            override_reason: Forces the run against the policy, for this reason; as in `execute`.
             idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
                 later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
@@ -160,6 +175,8 @@ class Automation:
             InvalidRequestError: The ticket or the classification is malformed.
             AutomationNotPossibleError: The classification says no.
             NoScriptForCategoryError: No script serves the category.
+            RefusedByPolicyError: The policy does not let it start now.
+            StoppedError: Somebody has stopped it.
         """
 
     def get(self, id: str) -> Execution:
@@ -331,6 +348,56 @@ class Automation:
             StorageError: The release could not be recorded.
         """
 
+    def stop(
+        self,
+        actor: str,
+        reason: str,
+        *,
+        script: str | None = None,
+        category: str | None = None,
+        cancel_running: bool = False,
+    ) -> Stopped:
+        """Stops everything, or one script, or one category, until it is resumed: nothing of it starts any more.
+
+        Other instances know within a third of the lease. What is stopped already stays as it is, and the answer says
+        who did that.
+
+        Args:
+            actor: Who stops it.
+            reason: Why.
+            script: The script; with neither this nor a category, everything.
+            category: The category.
+            cancel_running: Whether the runs of this instance that go on are cancelled too.
+
+        Raises:
+            InvalidRequestError: The actor or the reason is malformed, or both a script and a category are given.
+            ScriptNotFoundError: No script has this name.
+            NoScriptForCategoryError: No script and no rule names the category.
+        """
+
+    def resume(
+        self,
+        actor: str,
+        reason: str,
+        *,
+        script: str | None = None,
+        category: str | None = None,
+    ) -> Stopped:
+        """Lets what was stopped go on, and returns the stop that is over. Other stops stay.
+
+        Raises:
+            InvalidRequestError: The actor or the reason is malformed, or both a script and a category are given.
+            ConflictError: It is not stopped.
+            StorageError: The storage does not answer, and it stays stopped.
+        """
+
+    def stopped(self) -> list[Stopped]:
+        """Returns what people have stopped, oldest first.
+
+        Raises:
+            StorageError: What is recorded could not be read since the start.
+        """
+
     def validate(self, source: str, *, name: str = "script.py") -> Validation:
         """Says what is wrong or doubtful about a source, without executing, registering or keeping it.
 
@@ -413,6 +480,11 @@ class Execution:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the script received: defaults filled in, secrets masked. Each access makes a new dictionary."""
+
+    @property
+    def decision(self) -> str | None:
+        """Why this script runs, and why so: what the policy or a person decided; `None` where nothing was to be
+        decided."""
 
     @property
     def dry_run(self) -> bool:
@@ -680,6 +752,10 @@ class Script:
         """Whether it may run again after an unknown outcome."""
 
     @property
+    def fallback(self) -> bool:
+        """Whether the next script of its category may run when this one has failed."""
+
+    @property
     def entry(self) -> Literal["plain", "run"]:
         """How it is entered: executed as `__main__`, or by its function `run`."""
 
@@ -704,6 +780,33 @@ class Script:
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class Stopped:
+    """That somebody has stopped everything, a script or a category."""
+
+    @property
+    def scope(self) -> Literal["all", "script", "category"]:
+        """What sort of thing is stopped."""
+
+    @property
+    def name(self) -> str | None:
+        """Which one; `None` for everything."""
+
+    @property
+    def actor(self) -> str:
+        """By whom."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+
+    @property
+    def at(self) -> datetime:
+        """Since when."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the properties as a dictionary that `json.dumps` takes."""
 
 @final
 class Quarantined:
@@ -806,6 +909,18 @@ class Route:
     @property
     def alternatives(self) -> list[str]:
         """Other scripts of the category, in their order."""
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """Those of them that may follow when this one fails, in their order."""
+
+    @property
+    def priority(self) -> int:
+        """The run's priority: higher goes first."""
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether the run waits for an approval."""
 
     @property
     def concern(self) -> _Concern | None:
@@ -961,6 +1076,15 @@ class ConflictError(AutomationError):
 
 class OverloadedError(AutomationError):
     """Every place is taken and the queue is full; `retry_after` says when to try again."""
+
+class RefusedByPolicyError(AutomationError):
+    """The policy does not let the run start; `retry_after` says when it does, if that is known."""
+
+class StoppedError(AutomationError):
+    """Somebody has stopped the script, its category or everything; the message says who."""
+
+class QuotaExceededError(AutomationError):
+    """A quota has no share left; `retry_after` says when one frees."""
 
 class UnsupportedError(AutomationError):
     """A capability that this set-up lacks."""

@@ -2,12 +2,14 @@
 //! Python; one whose value can't be used is an `InvalidRequestError`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use automation_core::limits::PAGE_ROWS_MAX;
 use automation_core::secret::{Secret, Secrets, is_secret_name};
 use automation_core::{
-    Classification, Cursor, Error, ExecutionId, Page, Problem, Retention, Status, Ticket,
+    Classification, Cursor, Error, ExecutionId, Override, Page, Policy, Problem, Retention, Status,
+    Ticket,
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use pyo3::exceptions::PyTypeError;
@@ -216,6 +218,47 @@ pub(super) fn grace(seconds: f64) -> Result<Duration, Error> {
         let detail = format!("is {seconds}, expected seconds from 0");
         Error::invalid_request("/grace", detail)
     })
+}
+
+/// Returns the policy that is given: rules as a dictionary, or the path of a file of them.
+pub(super) fn policy(value: &Bound<'_, PyAny>) -> PyResult<PolicyGiven> {
+    if let Ok(rules) = value.cast::<PyDict>() {
+        let py = value.py();
+        let rules = object(rules).map_err(|problem| below("/policy", problem));
+        let text = Value::Object(rules.or_raise(py)?).to_string();
+        let policy = Policy::from_json(&text)
+            .map_err(|error| Error::invalid_request("/policy", error.to_string()));
+        return Ok(PolicyGiven::Rules(Box::new(policy.or_raise(py)?)));
+    }
+    value.extract().map(PolicyGiven::File)
+}
+
+/// A policy as it is given.
+pub(super) enum PolicyGiven {
+    Rules(Box<Policy>),
+    File(PathBuf),
+}
+
+/// Returns the override of a ticket's run, which a reason makes one.
+pub(super) fn forced(
+    reason: Option<String>,
+    script: Option<String>,
+    parameters: Option<&Bound<'_, PyDict>>,
+) -> Result<Option<Override>, Error> {
+    let Some(reason) = reason else {
+        if script.is_some() || parameters.is_some() {
+            let detail = "is missing, and a script or parameters against the policy need one";
+            return Err(Error::invalid_request("/override_reason", detail));
+        }
+        return Ok(None);
+    };
+    let mut forced = Override::new(reason);
+    forced.script_name = script;
+    if let Some(parameters) = parameters {
+        let given = object(parameters).map_err(|problem| below("/override_parameters", problem));
+        forced = forced.with_parameters(given?);
+    }
+    Ok(Some(forced))
 }
 
 /// Returns the secrets. No message shows a value.

@@ -22,6 +22,7 @@ use super::page::Page;
 use super::quarantine::Quarantined;
 use super::script::{InvalidScript, Route, Script, Validation};
 use super::stats::Stats;
+use super::stopped::{self, Stopped};
 use super::url::StorageUrl;
 use crate::convert;
 
@@ -61,7 +62,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, retention_days = None, retention_failed_days = None))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, retention_days = None, retention_failed_days = None, policy = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -76,6 +77,7 @@ impl Automation {
         spool: Option<PathBuf>,
         retention_days: Option<i64>,
         retention_failed_days: Option<i64>,
+        policy: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
         let shown = format!(
@@ -91,6 +93,7 @@ impl Automation {
             isolate_all,
             retention: arguments::retention(retention_days, retention_failed_days).or_raise(py)?,
             spool,
+            policy: policy.map(arguments::policy).transpose()?,
             scripts,
             storage,
         };
@@ -99,20 +102,26 @@ impl Automation {
     }
 
     /// Runs the script that the ticket's classification selects, and waits for its end.
-    #[pyo3(signature = (ticket, classification, *, actor = None, idempotency_key = None))]
+    #[pyo3(signature = (ticket, classification, *, actor = None, override_reason = None, override_script = None, override_parameters = None, idempotency_key = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn execute(
         &self,
         py: Python<'_>,
         ticket: &Bound<'_, PyDict>,
         classification: &Bound<'_, PyDict>,
         actor: Option<String>,
+        override_reason: Option<String>,
+        override_script: Option<String>,
+        override_parameters: Option<&Bound<'_, PyDict>>,
         idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
+        let forced = arguments::forced(override_reason, override_script, override_parameters);
         let mut request = ExecuteRequest::new(
             arguments::ticket(ticket).or_raise(py)?,
             arguments::classification(classification).or_raise(py)?,
         );
         request.actor = actor;
+        request.forced = forced.or_raise(py)?;
         request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
@@ -122,7 +131,7 @@ impl Automation {
     }
 
     /// Runs a script by its name, and waits for its end.
-    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, idempotency_key = None))]
+    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, override_reason = None, idempotency_key = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn manual(
         &self,
@@ -132,6 +141,7 @@ impl Automation {
         ticket_id: Option<String>,
         actor: Option<String>,
         dry_run: bool,
+        override_reason: Option<String>,
         idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let parameters = arguments::parameters(script_name, parameters).or_raise(py)?;
@@ -140,6 +150,7 @@ impl Automation {
             .with_dry_run(dry_run);
         request.ticket_id = ticket_id;
         request.actor = actor;
+        request.forced = override_reason;
         request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
@@ -351,6 +362,50 @@ impl Automation {
             automation.release(&script, actor.as_deref()).await
         });
         Ok(released?.into_iter().map(Quarantined::from).collect())
+    }
+
+    /// Stops everything, a script or a category, until it is resumed.
+    #[pyo3(signature = (actor, reason, *, script = None, category = None, cancel_running = false))]
+    fn stop(
+        &self,
+        py: Python<'_>,
+        actor: String,
+        reason: String,
+        script: Option<String>,
+        category: Option<String>,
+        cancel_running: bool,
+    ) -> PyResult<Stopped> {
+        let target = stopped::target(script, category).or_raise(py)?;
+        let stop = self.door.ask(py, |automation| async move {
+            let stop = automation.stop(target, &actor, &reason, cancel_running);
+            stop.await
+        });
+        Ok(stop?.into())
+    }
+
+    /// Lets what was stopped go on; returns the stop that is over.
+    #[pyo3(signature = (actor, reason, *, script = None, category = None))]
+    fn resume(
+        &self,
+        py: Python<'_>,
+        actor: String,
+        reason: String,
+        script: Option<String>,
+        category: Option<String>,
+    ) -> PyResult<Stopped> {
+        let target = stopped::target(script, category).or_raise(py)?;
+        let stop = self.door.ask(py, |automation| async move {
+            automation.resume(&target, &actor, &reason).await
+        });
+        Ok(stop?.into())
+    }
+
+    /// Returns what people have stopped, oldest first.
+    fn stopped(&self, py: Python<'_>) -> PyResult<Vec<Stopped>> {
+        let stopped = self
+            .door
+            .ask(py, |automation| async move { automation.stopped().await });
+        Ok(stopped?.into_iter().map(Stopped::from).collect())
     }
 
     /// Says what is wrong or doubtful about a source, without executing, registering or keeping it.

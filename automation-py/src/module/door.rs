@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use tokio::runtime::Handle;
 
+use super::arguments::PolicyGiven;
 use super::fork::Opened;
 use super::url::StorageUrl;
 use super::{errors, runtime};
@@ -35,6 +36,7 @@ pub(super) struct Settings {
     pub(super) retention: Option<Retention>,
     pub(super) executions_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
+    pub(super) policy: Option<PolicyGiven>,
 }
 
 impl Settings {
@@ -80,6 +82,11 @@ impl Settings {
         if let Some(retention) = self.retention {
             builder = builder.retention(retention);
         }
+        builder = match self.policy {
+            Some(PolicyGiven::Rules(policy)) => builder.policy(*policy),
+            Some(PolicyGiven::File(path)) => builder.policy_file(path),
+            None => builder,
+        };
         builder.build().map_err(refused)
     }
 }

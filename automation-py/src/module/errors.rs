@@ -45,7 +45,7 @@ const fn class(kind: ErrorKind, name: &'static str, also: Also, doc: &'static st
     }
 }
 
-const CLASSES: [Class; 14] = [
+const CLASSES: [Class; 17] = [
     class(
         ErrorKind::InvalidRequest,
         "InvalidRequestError",
@@ -105,6 +105,24 @@ const CLASSES: [Class; 14] = [
         "OverloadedError",
         Also::Nothing,
         "Every place is taken and the queue is full; `retry_after` says when to try again.",
+    ),
+    class(
+        ErrorKind::RefusedByPolicy,
+        "RefusedByPolicyError",
+        Also::Nothing,
+        "The policy does not let the run start; `retry_after` says when it does, if that is known.",
+    ),
+    class(
+        ErrorKind::Stopped,
+        "StoppedError",
+        Also::Nothing,
+        "Somebody has stopped the script, its category or everything; the message says who.",
+    ),
+    class(
+        ErrorKind::QuotaExceeded,
+        "QuotaExceededError",
+        Also::Nothing,
+        "A quota has no share left; `retry_after` says when one frees.",
     ),
     class(
         ErrorKind::Unsupported,

@@ -28,7 +28,7 @@ impl std::hash::Hash for Execution {
 }
 
 /// What `to_dict` shows: every property.
-const FIELDS: [&str; 41] = [
+const FIELDS: [&str; 42] = [
     "id",
     "tenant_id",
     "ticket_id",
@@ -38,6 +38,7 @@ const FIELDS: [&str; 41] = [
     "actor",
     "parameters",
     "dry_run",
+    "decision",
     "status",
     "reason",
     "success",
@@ -117,6 +118,11 @@ impl Execution {
     #[getter]
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         convert::to_python(py, &self.0.parameters)
+    }
+
+    #[getter]
+    fn decision(&self) -> Option<&str> {
+        self.0.decision.as_deref()
     }
 
     #[getter]

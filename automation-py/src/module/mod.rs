@@ -15,6 +15,7 @@ mod quarantine;
 mod runtime;
 mod script;
 mod stats;
+mod stopped;
 mod url;
 
 use pyo3::prelude::*;
@@ -44,5 +45,6 @@ fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<script::Validation>()?;
     module.add_class::<stats::ScriptStats>()?;
     module.add_class::<stats::Stats>()?;
+    module.add_class::<stopped::Stopped>()?;
     errors::register(module)
 }

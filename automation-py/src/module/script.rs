@@ -38,7 +38,7 @@ impl std::hash::Hash for Script {
 }
 
 /// What `to_dict` shows: every property.
-const SCRIPT_FIELDS: [&str; 24] = [
+const SCRIPT_FIELDS: [&str; 25] = [
     "name",
     "version",
     "path",
@@ -58,6 +58,7 @@ const SCRIPT_FIELDS: [&str; 24] = [
     "isolation",
     "risk",
     "idempotent",
+    "fallback",
     "entry",
     "context_argv",
     "requires_python",
@@ -164,6 +165,11 @@ impl Script {
     #[getter]
     fn idempotent(&self) -> bool {
         self.0.metadata().idempotent
+    }
+
+    #[getter]
+    fn fallback(&self) -> bool {
+        self.0.metadata().fallback
     }
 
     #[getter]
@@ -292,6 +298,9 @@ pub(crate) struct Route {
     category: String,
     reason: String,
     alternatives: Vec<String>,
+    fallbacks: Vec<String>,
+    priority: i32,
+    needs_approval: bool,
     concern: Option<&'static str>,
 }
 
@@ -303,6 +312,9 @@ impl From<core::Route> for Route {
             category: route.category,
             reason: route.reason,
             alternatives: route.alternatives,
+            fallbacks: route.fallbacks,
+            priority: route.priority,
+            needs_approval: route.needs_approval,
             concern: route.concern.map(core::Concern::as_str),
         }
     }
@@ -318,6 +330,9 @@ impl Route {
             "category",
             "reason",
             "alternatives",
+            "fallbacks",
+            "priority",
+            "needs_approval",
             "concern",
         ];
         to_dict(slf, &fields)

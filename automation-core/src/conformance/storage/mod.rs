@@ -116,6 +116,7 @@ macro_rules! storage_conformance {
                 concurrent_put_has_one_winner
                 records_of_a_kind_by_key
                 record_pages_visit_each_once
+                records_of_every_kind_are_kept_apart
                 stats_count_each_outcome
                 test_and_rollback_are_not_counted
                 stats_by_day_and_script

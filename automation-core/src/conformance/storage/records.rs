@@ -152,3 +152,23 @@ pub async fn record_pages_visit_each_once(storage: &Arc<dyn Storage>) {
     }
     assert_eq!(visited, keys);
 }
+
+/// The records of each kind are apart, whatever they are for.
+pub async fn records_of_every_kind_are_kept_apart(storage: &Arc<dyn Storage>) {
+    for kind in RecordKind::ALL.iter().copied() {
+        let given = Record {
+            kind,
+            ..record("same key", kind.as_str())
+        };
+        put(storage, given, None).await.unwrap();
+    }
+    let tenant = TenantId::default();
+    for kind in RecordKind::ALL.iter().copied() {
+        let kept = storage.record(&tenant, kind, "same key").await.unwrap();
+        let given = record("same key", kind.as_str()).value;
+        assert_eq!(
+            kept.map(|kept| (kept.kind, kept.value)),
+            Some((kind, given))
+        );
+    }
+}

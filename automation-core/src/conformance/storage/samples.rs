@@ -51,6 +51,7 @@ pub(super) fn full(n: u64) -> Execution {
         actor: Some("Анна 🙂".to_owned()),
         parameters: json!({"path": "C:\\temp\n", "deep": [1, -2, 2.5, null, true, {"ü": ""}], "": "empty"}),
         dry_run: true,
+        decision: Some("the only script of category \"ü\"; forced by '--".to_owned()),
         context: Some(Arc::new(Context {
             ticket: Some(Arc::new(json!({"id": "票-7", "ä": [null, 0.1]}))),
             classification: Some(Arc::new(json!("anything"))),

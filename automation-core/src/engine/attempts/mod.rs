@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::Engine;
+use super::decision::About;
 use super::keys::Key;
 use super::plan::{Plan, validate};
 use crate::error::{Error, Problem, Result};
@@ -179,6 +180,7 @@ impl Engine {
             ticket_id: (row.ticket_id != row.id.to_string()).then(|| row.ticket_id.clone()),
             links: Some(Links::after(row)),
             key: Some(Key::after(row.id)),
+            decision: self.decide_about(About::named(&script, row.dry_run, None))?,
             ..Plan::of_row(row, script)
         };
         plan.checked()
@@ -204,6 +206,7 @@ fn following(
     next.context = row.context.as_deref().and_then(Context::of_next);
     next.isolation = row.isolation;
     next.priority = row.priority;
+    next.decision.clone_from(&row.decision);
     next.reason = Some(Reason::Backoff);
     next.run_at = Some(run_at);
     next.idempotency_key = Some(Key::after(row.id).text().to_owned());

@@ -1,43 +1,34 @@
-//! The records of what is kept out: loaded before anything runs, written when a run is a cause, deleted by a release.
+//! What keeps a version out, a run or an earlier process's death, and what lets it in again, a release.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 
 use super::{Finding, Quarantined};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::execution::{Concern, Execution, TenantId};
-use crate::limits;
+use crate::execution::{Concern, Execution};
 use crate::request::{Page, check_actor};
 use crate::script::Script;
-use crate::storage::{ExecutionQuery, Record, RecordKind, StorageError, Write, WriteError};
+use crate::storage::{ExecutionQuery, StorageError};
 
 impl Engine {
     /// Waits until it is known what is kept out: before that, nothing may run.
     pub(in crate::engine) async fn quarantine_loaded(&self) -> Result<(), StorageError> {
-        if self.quarantine.is_loaded() {
-            return Ok(());
-        }
-        let load = || self.refresh_quarantine();
-        // Boxed: it happens once, and every run would carry it along.
-        Box::pin(self.quarantine.loaded.get_or_try_init(load))
-            .await
-            .map(drop)
+        let notices = &self.quarantine.notices;
+        notices.load(|| self.refresh_quarantine()).await
     }
 
-    /// Brings entries and records together: writes what is not recorded, reads what other instances recorded and
-    /// released.
-    pub(in crate::engine) async fn refresh_quarantine(&self) -> Result<(), StorageError> {
-        let _turn = self.quarantine.turn.lock().await;
+    pub(in crate::engine) async fn keep_up_quarantine(&self) -> Result<(), StorageError> {
+        let notices = &self.quarantine.notices;
+        notices.keep_up(|| self.refresh_quarantine()).await
+    }
+
+    /// Finds out what an earlier process died of, and brings entries and records together.
+    async fn refresh_quarantine(&self) -> Result<(), StorageError> {
         self.find_crashed().await?;
-        for (version, finding) in self.quarantine.unrecorded() {
-            self.record_finding(&version, &finding).await?;
-        }
-        self.quarantine.replace(&self.recorded_findings().await?);
-        Ok(())
+        let storage = &*self.parts.storage;
+        self.quarantine.notices.refresh(storage).await
     }
 
     /// Keeps the version of a run out of this process from now on, if there is a concern; the future records that.
@@ -60,7 +51,10 @@ impl Engine {
     /// Returns whether the version was not known to be kept out.
     fn keep_out(&self, execution: &Execution, concern: Concern) -> bool {
         let finding = finding(execution, concern, self.now());
-        let is_new = self.quarantine.add(&execution.script_version, &finding);
+        let is_new = self
+            .quarantine
+            .notices
+            .add(&execution.script_version, &finding);
         if is_new {
             let (script, version) = (&execution.script_name, &execution.script_version);
             tracing::warn!(script, version, %concern, execution = %execution.id, "a script version comes into quarantine");
@@ -70,11 +64,7 @@ impl Engine {
 
     /// Records what is not recorded yet.
     pub(in crate::engine) async fn record_quarantine(&self) -> Result<(), StorageError> {
-        let _turn = self.quarantine.turn.lock().await;
-        for (version, finding) in self.quarantine.unrecorded() {
-            self.record_finding(&version, &finding).await?;
-        }
-        Ok(())
+        self.quarantine.notices.record(&*self.parts.storage).await
     }
 
     /// Looks the versions up that ran while an earlier process died.
@@ -110,66 +100,9 @@ impl Engine {
         }
     }
 
-    /// Records a finding, unless another instance has recorded one that weighs as much.
-    async fn record_finding(&self, version: &str, finding: &Finding) -> Result<(), StorageError> {
-        let present = self.quarantine_record(version).await?;
-        let expected = present.as_ref().map(|record| record.revision);
-        let known = present.and_then(|record| serde_json::from_value(record.value).ok());
-        if known.is_some_and(|known: Finding| !finding.outweighs(&known)) {
-            self.quarantine.recorded(version, finding);
-            return Ok(());
-        }
-        let record = Record {
-            tenant_id: TenantId::default(),
-            kind: RecordKind::Quarantine,
-            key: version.to_owned(),
-            value: json!(finding),
-            revision: 0,
-        };
-        match self.write(Write::Put { record, expected }).await {
-            Ok(()) => {
-                self.quarantine.recorded(version, finding);
-                Ok(())
-            }
-            // Another instance was faster: which finding weighs more is looked at again with the leases.
-            Err(WriteError::Mismatch { .. } | WriteError::Missing { .. }) => Ok(()),
-            Err(error) => Err(in_storage(error)),
-        }
-    }
-
-    async fn quarantine_record(&self, version: &str) -> Result<Option<Record>, StorageError> {
-        let (tenant, kind) = (TenantId::default(), RecordKind::Quarantine);
-        self.parts.storage.record(&tenant, kind, version).await
-    }
-
-    async fn recorded_findings(&self) -> Result<BTreeMap<Arc<str>, Finding>, StorageError> {
-        let (tenant, kind) = (TenantId::default(), RecordKind::Quarantine);
-        let (mut page, mut findings) = (Page::first(limits::PAGE_ROWS_MAX), BTreeMap::new());
-        loop {
-            let found = self.parts.storage.records(&tenant, kind, &page).await?;
-            for record in found.items {
-                match serde_json::from_value(record.value) {
-                    Ok(finding) => drop(findings.insert(record.key.into(), finding)),
-                    Err(error) => {
-                        tracing::error!(version = record.key, %error, "a quarantine can't be read");
-                    }
-                }
-            }
-            let Some(next) = found.next else {
-                return Ok(findings);
-            };
-            page = Page::first(limits::PAGE_ROWS_MAX).after(next);
-        }
-    }
-
-    async fn write(&self, write: Write) -> Result<(), WriteError> {
-        let answer = self.parts.storage.commit(vec![write]).await.pop();
-        answer.unwrap_or(Err(WriteError::Aborted)).map(drop)
-    }
-
     /// Returns what is known to be kept out, by script and version.
     pub(in crate::engine) fn known_quarantined(&self) -> Vec<Quarantined> {
-        self.all_shown(&self.quarantine.findings())
+        self.all_shown(&self.quarantine.notices.all())
     }
 
     fn all_shown(&self, findings: &[(Arc<str>, Finding)]) -> Vec<Quarantined> {
@@ -213,15 +146,17 @@ impl Engine {
             return Err(Error::InvalidRequest { problems });
         }
         self.quarantine_loaded().await?;
-        let _turn = self.quarantine.turn.lock().await;
-        let mut released = self.quarantine.findings();
+        let notices = &self.quarantine.notices;
+        let _turn = notices.turn().await;
+        let mut released = self.quarantine.notices.all();
         released.retain(|(version, finding)| finding.script_name == script || **version == *script);
         if released.is_empty() {
             return Err(self.not_quarantined(script));
         }
         for (version, finding) in &released {
-            self.delete_record(version).await?;
-            self.quarantine.remove(version, finding);
+            notices
+                .delete(&*self.parts.storage, version, finding)
+                .await?;
         }
         tracing::warn!(
             script,
@@ -230,17 +165,6 @@ impl Engine {
             "script versions are released from quarantine"
         );
         Ok(self.all_shown(&released))
-    }
-
-    /// A release stands when its record is gone, whoever deleted it.
-    async fn delete_record(&self, version: &str) -> Result<(), StorageError> {
-        let Some(record) = self.quarantine_record(version).await? else {
-            return Ok(());
-        };
-        match self.write(Write::Delete { record }).await {
-            Ok(()) | Err(WriteError::Missing { .. }) => Ok(()),
-            Err(error) => Err(in_storage(error)),
-        }
     }
 
     fn not_quarantined(&self, script: &str) -> Error {
@@ -263,15 +187,5 @@ fn finding(execution: &Execution, concern: Concern, at: DateTime<Utc>) -> Findin
         concern,
         execution_id: execution.id,
         at,
-    }
-}
-
-fn in_storage(error: WriteError) -> StorageError {
-    match error {
-        WriteError::Storage(error) => error,
-        other => StorageError::Backend {
-            backend: "quarantine",
-            source: other.into(),
-        },
     }
 }

@@ -63,7 +63,7 @@ async fn serve(engine: Weak<Engine>, mut earlier: watch::Receiver<()>, clock: Ar
 impl Engine {
     /// Claims what is due, as much as there are places for, and lets it run.
     async fn take_up_due(self: &Arc<Self>) -> Result<(), StorageError> {
-        self.quarantine_loaded().await?;
+        self.notices_loaded().await?;
         let mut due = self.waiting.take_due(self.now());
         while let Some(tenant) = due.first() {
             // Places first: what is claimed is dispatched at once, and what has to wait stays free for other servers.

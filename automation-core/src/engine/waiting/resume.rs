@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::super::Engine;
+use super::super::decision::Decision;
 use super::super::gate::Permit;
 use super::super::life::Life;
 use super::super::plan::Plan;
@@ -128,7 +129,19 @@ impl Plan {
             Value::Object(parameters) => parameters.clone(),
             _ => Map::new(),
         };
+        let category = context
+            .classification
+            .as_ref()
+            .and_then(|classification| classification["category"].as_str())
+            .or(script.metadata().category.as_deref())
+            .map(ToOwned::to_owned);
         Self {
+            decision: Decision {
+                category,
+                sentence: row.decision.clone(),
+                priority: row.priority,
+                ..Decision::default()
+            },
             script,
             trigger: row.trigger,
             parameters,

@@ -30,6 +30,7 @@ memory_mb = 64
 isolation = "process"
 risk = "high"
 idempotent = true
+fallback = true
 cpu_seconds = 2.5
 output_kib = 16
 children_max = 0
@@ -55,6 +56,7 @@ type = "string""#,
             isolation: Isolation::Process,
             risk: Risk::High,
             idempotent: true,
+            fallback: true,
             retry: None,
             entry: Entry::Run,
             context_argv: false,
@@ -222,7 +224,7 @@ fn unknown_keys_are_errors_with_the_nearest_known_key() {
     one_error(
         "[tool.automation]\nowner = \"ana\"",
         "4:3: [tool.automation]: unknown key \"owner\", expected one of category, order, description, timeout_seconds, \
-         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, context_argv, parameters, output_schema, retry",
+         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, fallback, context_argv, parameters, output_schema, retry",
     );
 }
 

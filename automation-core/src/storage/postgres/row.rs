@@ -19,7 +19,7 @@ use crate::storage::held;
 const COLUMNS: &str = "id, tenant_id, ticket_id, script_name, script_version, trigger, status, reason, \
      started_at, completed_at, run_at, priority, claimed_by, lease_until, epoch, attempt, root_id, parent_id, \
      actor, idempotency_key, dry_run, queue_us, duration_us, cpu_us, memory_peak_bytes, exit_code, truncated, \
-     output_bytes, still_running, error, parameters, isolation, children, threads, concern";
+     output_bytes, still_running, error, parameters, isolation, children, threads, concern, decision";
 
 /// Returns the columns that [`read`] expects.
 pub(super) fn columns(without_output: bool) -> String {
@@ -99,6 +99,11 @@ pub(super) fn inserted<'a>(rows: &[&'a Execution]) -> Columns<'a> {
             "actor",
             "text",
             rows().map(|row| row.actor.as_deref().map(text)),
+        )
+        .with(
+            "decision",
+            "text",
+            rows().map(|row| row.decision.as_deref().map(text)),
         )
         .with(
             "claimed_by",
@@ -298,6 +303,7 @@ pub(super) fn read(row: &Row) -> Result<Execution, Failure> {
         reason: optional_word(row, "reason", Reason::from_word)?,
         isolation: word(row, "isolation", Isolation::from_word)?,
         concern: optional_word(row, "concern", Concern::from_word)?,
+        decision: get(row, "decision")?,
         completed_at: get(row, "completed_at")?,
         run_at: get(row, "run_at")?,
         priority: get(row, "priority")?,

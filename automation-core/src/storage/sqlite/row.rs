@@ -16,7 +16,7 @@ use crate::storage::held;
 const COLUMNS: &str = "id, tenant_id, ticket_id, script_name, script_version, trigger, status, reason, \
      started_at, completed_at, run_at, priority, claimed_by, lease_until, epoch, attempt, root_id, parent_id, \
      actor, idempotency_key, dry_run, queue_us, duration_us, cpu_us, memory_peak_bytes, exit_code, truncated, \
-     output_bytes, still_running, error, parameters, isolation, children, threads, concern";
+     output_bytes, still_running, error, parameters, isolation, children, threads, concern, decision";
 
 /// Returns the columns that [`read`] expects.
 pub(super) fn columns(without_output: bool) -> String {
@@ -105,6 +105,7 @@ pub(super) fn write(
     values.add(execution.usage.children)?;
     values.add(execution.usage.threads)?;
     values.add(execution.concern.map(Concern::as_str))?;
+    values.add(&execution.decision)?;
     values.add(execution.context.as_deref().map(text::context))?;
     values.add(execution.parsed_output.as_ref().map(text::json))?;
     values.add(Body::from(&execution.output))?;
@@ -261,6 +262,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Execution> {
     execution.usage.children = columns.take()?;
     execution.usage.threads = columns.take()?;
     execution.concern = columns.optional_word(Concern::from_word)?;
+    execution.decision = columns.take()?;
     execution.context = columns.take::<Option<text::Context>>()?.map(|read| read.0);
     execution.parsed_output = columns.take::<Option<Json>>()?.map(|json| json.0);
     execution.output = columns.take::<Unpacked>()?.0;

@@ -38,6 +38,7 @@ CREATE TABLE automation_logs (
     execution_type TEXT NOT NULL DEFAULT 'automated',
     -- Long texts come last: a read of a column in front of them does not touch their pages.
     error TEXT,
+    decision TEXT,
     parameters JSONB NOT NULL DEFAULT '{}',
     context JSONB,
     parsed_output JSONB,
