@@ -87,6 +87,7 @@ impl Bench {
 
     /// The whole path.
     fn engine(&self, storage: Arc<dyn Storage>) -> Rate {
+        let _entered = self.runtime.enter();
         let automation = Automation::builder()
             .scripts(ScriptRegistry::from_scripts([Script::parse(
                 NAME,
