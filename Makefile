@@ -16,7 +16,7 @@ endif
 VENV := target/venv/bin/python
 NO_MOUNTS = $(shell unshare --mount true 2>/dev/null || echo --no-mounts)
 
-.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture torture-limits torture-isolation python-test python-module doc bench deps-check
+.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture torture-limits torture-isolation python-test python-module doc bench bench-large deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -81,3 +81,6 @@ bench: setup ## Measures, side by side in one run
 bench-all:
 	$(CARGO) bench --locked --quiet -p automation-core --all-features
 	$(CARGO) bench --locked --quiet -p automation-py
+
+bench-large: ## Reads over ten million logged runs in SQLite; needs 10 GB for minutes (LARGE_ROWS, LARGE_FOLDER)
+	LARGE_ROWS=$${LARGE_ROWS:-10000000} $(CARGO) bench --locked --quiet -p automation-core --bench large

@@ -1,5 +1,6 @@
 //! The handle: one method a verb, each delegates to the engine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::executor::{ExecutorHealth, RunLimits};
 use crate::request::{
-    Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
-    TestRequest, Ticket,
+    Classification, ExecuteRequest, ExecutionsQuery, Listing, LogsQuery, ManualRequest, Page,
+    PruneRequest, Route, StatsQuery, TestRequest, Ticket,
 };
 use crate::script::{Script, ScriptIndex, Validation};
 use crate::stats::Stats;
@@ -112,6 +113,22 @@ impl Automation {
         self.engine.cancel(&self.tenant, id, actor).await
     }
 
+    /// Runs once more what an execution ran that did not complete, with the same parameters and ticket, at the script's
+    /// present version, and waits for the end. The new run is the next attempt of the same chain. Of several who ask at
+    /// the same time, and while it runs, one run answers all; an execution that was repeated already stands for the last
+    /// of its chain.
+    ///
+    /// # Errors
+    /// Kinds `execution_not_found`, `conflict` when it is open or completed, or when what it did is unknown and its
+    /// script is not idempotent; `invalid_parameters` when the script takes others now, or took secret ones, which are
+    /// not kept; and those of [`manual`](Self::manual).
+    ///
+    /// # Cancel safety
+    /// Dropping the future detaches from the run, which goes on.
+    pub async fn retry(&self, id: ExecutionId, actor: Option<&str>) -> Result<Execution> {
+        self.engine.retry(&self.tenant, id, actor).await
+    }
+
     /// Follows an execution: its events, then its end.
     ///
     /// # Errors
@@ -130,6 +147,41 @@ impl Automation {
         page: Page,
     ) -> Result<Listing<Execution>> {
         self.engine.logs(&self.tenant, query.into(), page).await
+    }
+
+    /// Returns a page of the executions that fit, of any ticket, newest first.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `storage`.
+    pub async fn executions(
+        &self,
+        query: ExecutionsQuery,
+        page: Page,
+    ) -> Result<Listing<Execution>> {
+        self.engine.executions(&self.tenant, query, &page).await
+    }
+
+    /// Deletes executions that ended before a day, with their events, in small batches beside other work; returns how
+    /// many. The statistics keep what they counted of them. Open executions, and those that an open one follows, are
+    /// never deleted.
+    ///
+    /// # Errors
+    /// Kinds `invalid_request`, `storage`; what went before stays deleted.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends it behind a batch.
+    pub async fn prune(&self, request: PruneRequest) -> Result<u64> {
+        self.engine.prune(&self.tenant, request).await
+    }
+
+    /// Copies everything that is recorded, of every tenant, into a new file at one moment, beside runs and reads;
+    /// returns its size in bytes. SQLite only: PostgreSQL has `pg_dump`.
+    ///
+    /// # Errors
+    /// Kinds `unsupported` for other storages, `invalid_request` when the file is there already or its folder can't be
+    /// written, `storage`; then no file is left.
+    pub async fn back_up(&self, to: impl Into<PathBuf> + Send) -> Result<u64> {
+        self.engine.back_up(to.into()).await
     }
 
     /// Returns the statistics.

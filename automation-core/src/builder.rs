@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::automation::Automation;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Engine, Parts, Settings};
+use crate::engine::{Engine, Parts, Retention, Settings};
 use crate::error::BuildError;
 use crate::execution::TenantId;
 use crate::executor::{Executor, LimitPolicy};
@@ -149,6 +149,13 @@ impl AutomationBuilder {
         self
     }
 
+    /// Sets how long ended executions are kept, of every tenant. Default: for ever. What is older is deleted in small
+    /// batches, now and every hour; the statistics keep what they counted of it.
+    pub const fn retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = Some(retention);
+        self
+    }
+
     /// Builds the handle: checks the settings, lets the executor inspect every script (which blocks), and starts
     /// to recover what an earlier process left open.
     ///
@@ -194,6 +201,7 @@ impl Default for Settings {
             spool: None,
             isolate_all: false,
             limits: LimitPolicy::default(),
+            retention: None,
         }
     }
 }

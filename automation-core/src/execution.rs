@@ -1,6 +1,7 @@
 //! One recorded run: what is known of it, and what its end adds.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -47,12 +48,12 @@ macro_rules! text_newtype {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(std::sync::Arc<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Wraps a text.
             #[must_use]
-            pub fn new(text: impl Into<std::sync::Arc<str>>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -179,6 +180,14 @@ words!(
         Shutdown = "shutdown",
         /// The executor could not do its part.
         ExecutorError = "executor_error",
+        /// It waits until somebody approves it.
+        AwaitingApproval = "awaiting_approval",
+        /// Nobody approved it in time.
+        ApprovalExpired = "approval_expired",
+        /// It waits until it is tried again.
+        Backoff = "backoff",
+        /// It waits for its time.
+        Scheduled = "scheduled",
     }
 );
 
@@ -296,6 +305,47 @@ words!(
     }
 );
 
+/// What a run was asked with besides its parameters.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Context {
+    /// The ticket, for ticket runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Arc<Value>>,
+    /// Its classification, for ticket runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification: Option<Arc<Value>>,
+    /// What stands for the whole request, of one under a caller's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+impl Context {
+    /// Creates the context of a ticket without a classification.
+    #[must_use]
+    pub fn of_ticket(ticket: Value) -> Self {
+        Self {
+            ticket: Some(Arc::new(ticket)),
+            ..Self::default()
+        }
+    }
+
+    /// Returns what the next attempt is asked with, if there is anything.
+    pub(crate) fn of_next(&self) -> Option<Arc<Self>> {
+        let next = Self {
+            digest: None,
+            ..self.clone()
+        };
+        (!next.is_empty()).then(|| Arc::new(next))
+    }
+
+    /// Returns whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One recorded run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -318,9 +368,11 @@ pub struct Execution {
     pub parameters: Value,
     /// Whether the script was told to change nothing.
     pub dry_run: bool,
+    /// What it was asked with besides its parameters; kept so that it can wait, and be tried again.
+    pub context: Option<Arc<Context>>,
     /// Where it stands.
     pub status: Status,
-    /// Why it stands there.
+    /// Why it stands there, and for one that waits, what it waits for.
     pub reason: Option<Reason>,
     /// Where it runs; for one that waits, where it would run now.
     pub isolation: Isolation,
@@ -328,7 +380,7 @@ pub struct Execution {
     pub started_at: DateTime<Utc>,
     /// When it became terminal.
     pub completed_at: Option<DateTime<Utc>>,
-    /// Not to be dispatched before this time.
+    /// Not to be dispatched before this time; of one that waits for a decision, when its time is over.
     pub run_at: Option<DateTime<Utc>>,
     /// Higher goes first.
     pub priority: i32,
@@ -392,6 +444,7 @@ impl Execution {
             actor: None,
             parameters: Value::Object(serde_json::Map::new()),
             dry_run: false,
+            context: None,
             status: Status::Starting,
             reason: None,
             isolation: Isolation::default(),
@@ -427,6 +480,31 @@ impl Execution {
         self.status
             .is_terminal()
             .then_some(self.status == Status::Completed)
+    }
+
+    /// Returns whether it waits: nothing has executed and nobody holds it, so it survives the process (promise P5).
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.status == Status::Starting && self.lease_until.is_none()
+    }
+
+    /// Returns whether it is a ticket run, or repeats one.
+    #[must_use]
+    pub fn is_of_ticket(&self) -> bool {
+        match self.trigger {
+            Trigger::Ticket => true,
+            Trigger::Retry => self
+                .context
+                .as_ref()
+                .is_some_and(|context| context.ticket.is_some()),
+            _ => false,
+        }
+    }
+
+    /// Returns the first execution of its chain of attempts: itself where it is the first.
+    #[must_use]
+    pub fn root(&self) -> ExecutionId {
+        self.root_id.unwrap_or(self.id)
     }
 
     /// Returns the owner's word for the trigger: `automated` for ticket runs, else the trigger's own.

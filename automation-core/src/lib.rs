@@ -28,17 +28,17 @@ pub mod storage;
 pub use automation::{Automation, Health};
 pub use builder::AutomationBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Consequence, Quarantined, Update, Watch};
+pub use engine::{Consequence, Quarantined, Retention, Update, Watch};
 pub use error::{BuildError, Error, ErrorKind, Problem, Result};
 pub use execution::{
-    Completion, Concern, Effect, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation,
-    Reason, ResourceUsage, TenantId, Trigger,
+    Completion, Concern, Context, Effect, Event, EventKind, Execution, ExecutionId, InstanceId,
+    Isolation, Reason, ResourceUsage, TenantId, Trigger,
 };
 pub use executor::{Executor, FnExecutor};
 pub use parser::OutputParser;
 pub use request::{
-    Classification, Cursor, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route,
-    StatsQuery, TestRequest, Ticket,
+    Classification, Cursor, ExecuteRequest, ExecutionsQuery, Listing, LogsQuery, ManualRequest,
+    Page, PruneRequest, Route, StatsQuery, TestRequest, Ticket,
 };
 pub use script::{Script, ScriptRegistry, Validation};
 pub use secret::SecretSource;

@@ -41,6 +41,12 @@ pub const EXECUTIONS_MAX: usize = 256;
 pub const QUEUE_MAX: usize = 1024;
 /// Longest ticket id in characters.
 pub const TICKET_ID_CHARS_MAX: usize = 128;
+/// Longest idempotency key in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Most attempts after the first one that a script's metadata may ask for.
+pub const RETRIES_MAX: u32 = 100;
+/// Longest pause before a run is tried again by itself.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60 * 60);
 /// Longest actor name in characters.
 pub const ACTOR_CHARS_MAX: usize = 256;
 
@@ -50,6 +56,10 @@ pub const PAGE_ROWS: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 500;
 /// Bytes of output from which a page has no further row: 500 rows may hold a gigabyte. A page has one row at least.
 pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Ended executions that one call of pruning looks at, at most: a commit of so many delays others by some milliseconds.
+pub const PRUNE_ROWS_MAX: usize = 1000;
+/// Ended executions that the engine prunes at a time.
+pub const PRUNE_ROWS: usize = 250;
 /// Finished runs listed in the statistics.
 pub const RECENT_MAX: usize = 10;
 

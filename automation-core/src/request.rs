@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -116,6 +116,9 @@ pub struct ExecuteRequest {
     pub classification: Classification,
     /// Who asks.
     pub actor: Option<String>,
+    /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
+    /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
+    pub idempotency_key: Option<String>,
 }
 
 impl ExecuteRequest {
@@ -126,7 +129,15 @@ impl ExecuteRequest {
             ticket,
             classification,
             actor: None,
+            idempotency_key: None,
         }
+    }
+
+    /// Sets the key under which at most one execution is recorded.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
     }
 
     /// Says who asks.
@@ -149,6 +160,9 @@ pub struct ManualRequest {
     pub ticket_id: Option<String>,
     /// Who asks.
     pub actor: Option<String>,
+    /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
+    /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
+    pub idempotency_key: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
 }
@@ -173,6 +187,7 @@ impl ManualRequest {
             parameters: Map::new(),
             ticket_id: None,
             actor: None,
+            idempotency_key: None,
             dry_run: false,
         }
     }
@@ -188,6 +203,13 @@ impl ManualRequest {
     #[must_use]
     pub fn with_ticket_id(mut self, ticket_id: impl Into<String>) -> Self {
         self.ticket_id = Some(ticket_id.into());
+        self
+    }
+
+    /// Sets the key under which at most one execution is recorded.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -241,6 +263,52 @@ impl LogsQuery {
 impl<T: Into<String>> From<T> for LogsQuery {
     fn from(ticket_id: T) -> Self {
         Self::new(ticket_id)
+    }
+}
+
+/// Which executions are asked for, of any ticket. Conditions compose; an empty one does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecutionsQuery {
+    /// Of this ticket.
+    pub ticket_id: Option<String>,
+    /// Of this script.
+    pub script_name: Option<String>,
+    /// With one of these statuses; any when empty.
+    pub statuses: Vec<Status>,
+    /// Asked for by this actor.
+    pub actor: Option<String>,
+    /// Accepted at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Accepted before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// With `output`, `stderr` and `parsed_output`, which are empty otherwise.
+    pub with_output: bool,
+}
+
+/// Which ended executions are pruned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PruneRequest {
+    /// The first day (UTC) that is kept: what ended earlier goes. Today at the latest.
+    pub before: NaiveDate,
+    /// With one of these terminal statuses; with any when empty.
+    pub statuses: Vec<Status>,
+}
+
+impl PruneRequest {
+    /// Asks for every execution that ended before a day (UTC).
+    #[must_use]
+    pub const fn before(before: NaiveDate) -> Self {
+        Self {
+            before,
+            statuses: Vec::new(),
+        }
+    }
+
+    /// Asks for those with one of these terminal statuses only.
+    #[must_use]
+    pub fn with_statuses(mut self, statuses: impl Into<Vec<Status>>) -> Self {
+        self.statuses = statuses.into();
+        self
     }
 }
 
@@ -365,6 +433,21 @@ impl<T> Listing<T> {
     #[must_use]
     pub const fn new(items: Vec<T>, next: Option<Cursor>) -> Self {
         Self { items, next }
+    }
+}
+
+/// Checks a key that a caller chose.
+pub(crate) fn check_idempotency_key(key: Option<&str>, problems: &mut Vec<Problem>) {
+    let Some(key) = key else { return };
+    let fits = (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len());
+    if !fits || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems.push(Problem::new(
+            "/idempotency_key",
+            format!(
+                "must be 1 to {} visible ASCII characters without spaces",
+                limits::IDEMPOTENCY_KEY_CHARS_MAX
+            ),
+        ));
     }
 }
 

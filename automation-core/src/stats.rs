@@ -200,6 +200,7 @@ impl Stats {
                     output: String::new(),
                     stderr: String::new(),
                     parsed_output: None,
+                    context: None,
                     ..execution.clone()
                 });
             }

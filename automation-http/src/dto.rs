@@ -6,8 +6,8 @@ use automation_core::executor::ExecutorHealth;
 use automation_core::executor::RunLimits;
 use automation_core::script::{Diagnostic, InvalidScript, Script, Validation};
 use automation_core::{
-    Concern, Consequence, Effect, Execution, Isolation, Quarantined, Reason, ScriptStats, Stats,
-    Status,
+    Concern, Consequence, Effect, Execution, ExecutionId, Isolation, Quarantined, Reason,
+    ScriptStats, Stats, Status,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -86,6 +86,9 @@ struct Facts {
     script_version: String,
     dry_run: bool,
     attempt: i32,
+    root_id: Option<ExecutionId>,
+    parent_id: Option<ExecutionId>,
+    run_at: Option<String>,
     started_at: String,
     completed_at: Option<String>,
 }
@@ -113,6 +116,9 @@ impl Facts {
             script_version: execution.script_version.clone(),
             dry_run: execution.dry_run,
             attempt: execution.attempt,
+            root_id: execution.root_id,
+            parent_id: execution.parent_id,
+            run_at: execution.run_at.map(timestamp),
             started_at: timestamp(execution.started_at),
             completed_at: execution.completed_at.map(timestamp),
         }

@@ -25,7 +25,7 @@ use automation_core::Automation;
 use axum::Router;
 
 /// The routes of the interface, as methods and paths; `{name}` stands for one segment.
-pub const ROUTES: [(&str, &str); 10] = [
+pub const ROUTES: [(&str, &str); 11] = [
     ("POST", "/api/automation/execute"),
     ("POST", "/api/automation/manual"),
     ("POST", "/api/automation/test"),
@@ -33,6 +33,7 @@ pub const ROUTES: [(&str, &str); 10] = [
     ("GET", "/api/automation/stats"),
     ("GET", "/api/automation/scripts"),
     ("POST", "/api/automation/scripts/{name}/release"),
+    ("POST", "/api/automation/executions/{id}/retry"),
     ("POST", "/api/automation/scripts/validate"),
     ("GET", "/api/automation/python/check"),
     ("GET", "/health"),

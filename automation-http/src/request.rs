@@ -4,6 +4,7 @@
 use automation_core::{
     Classification, Error, ExecuteRequest, ManualRequest, Problem, TestRequest, Ticket,
 };
+use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::document::Document;
@@ -47,6 +48,22 @@ pub(crate) fn manual(Document(fields): Document) -> Result<ManualRequest, Error>
         Some(ticket_id) => request.with_ticket_id(ticket_id),
         None => request,
     })
+}
+
+/// Reads the header `Idempotency-Key`, if there is one; the engine says which keys it takes.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let mut values = headers.get_all("idempotency-key").into_iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return match headers.contains_key("idempotency-key") {
+            true => Err(Error::invalid_request(
+                "/idempotency_key",
+                "must be given once",
+            )),
+            false => Ok(None),
+        };
+    };
+    let key = String::from_utf8_lossy(value.as_bytes());
+    Ok(Some(key.into_owned()))
 }
 
 /// Reads the document of `POST /automation/test`; without one the script is the engine's choice.

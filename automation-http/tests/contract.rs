@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::{App, ticket};
 
 /// Fields that stand in every answer about a run.
-const FACTS: [&str; 22] = [
+const FACTS: [&str; 25] = [
     "status",
     "reason",
     "error",
@@ -36,6 +36,9 @@ const FACTS: [&str; 22] = [
     "script_version",
     "dry_run",
     "attempt",
+    "root_id",
+    "parent_id",
+    "run_at",
     "started_at",
     "completed_at",
 ];

@@ -13,12 +13,15 @@ use automation_core::limits::{
     SCRIPT_MEMORY_MB_MAX, SCRIPT_TIMEOUT_MAX, SECRET_BYTES_MIN, STREAM_KIB_MAX,
 };
 use automation_core::secret::{Secret, Secrets, is_secret_name};
-use automation_core::{Durability, PostgresStorage};
+use automation_core::{Durability, PostgresStorage, Retention};
 use automation_http::{Host, HttpConfig, Network, Origin, RateLimit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::variables::{self as v, SECRET_PREFIX, Source, Values, Variable};
+
+/// Longest retention: a hundred years.
+const RETENTION_DAYS_MAX: u64 = 36_500;
 
 /// Everything the server was told.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) isolate_all: bool,
     pub(crate) limits: LimitPolicy,
     pub(crate) lease: Duration,
+    /// For how long ended runs are kept, if not for ever.
+    pub(crate) retention: Option<Retention>,
     pub(crate) shutdown_grace: Duration,
     pub(crate) secrets: Secrets,
     pub(crate) log_filter: String,
@@ -104,6 +109,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let isolate_all = reader.parse_with(&v::AUTOMATION_ISOLATE, isolate_all);
     let limits = read_limits(reader);
     let lease = reader.number(&v::AUTOMATION_LEASE_SECONDS, 1, 3600);
+    let retention = read_retention(reader);
     let shutdown_grace = reader.number(&v::AUTOMATION_SHUTDOWN_SECONDS, 0, 3600);
     let secrets = read_secrets(reader);
     let log_filter = reader.parse_with(&v::AUTOMATION_LOG, log_filter);
@@ -122,6 +128,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         isolate_all: isolate_all?,
         limits: limits?,
         lease: Duration::from_secs(lease?),
+        retention: retention?,
         shutdown_grace: Duration::from_secs(shutdown_grace?),
         secrets,
         log_filter: log_filter?,
@@ -209,6 +216,22 @@ fn read_limits(reader: &mut Reader<'_>) -> Option<LimitPolicy> {
     ceilings.stream_bytes = output_kib?.map(|kib| kib as usize * 1024);
     ceilings.children_max = children?.and_then(|children| children.try_into().ok());
     Some(policy)
+}
+
+/// How long failed runs are kept says nothing where the others are kept for ever.
+fn read_retention(reader: &mut Reader<'_>) -> Option<Option<Retention>> {
+    let days = reader.ceiling(&v::AUTOMATION_RETENTION_DAYS, 0, RETENTION_DAYS_MAX);
+    let failed_days = reader.ceiling(&v::AUTOMATION_RETENTION_FAILED_DAYS, 0, RETENTION_DAYS_MAX);
+    let number = |days: u64| u32::try_from(days).ok();
+    match (days?.and_then(number), failed_days?.and_then(number)) {
+        (Some(days), Some(failed)) => Some(Some(Retention::days(days).with_failed_days(failed))),
+        (Some(days), None) => Some(Some(Retention::days(days))),
+        (None, None) => Some(None),
+        (None, Some(_)) => {
+            reader.refuse(&v::AUTOMATION_RETENTION_FAILED_DAYS);
+            None
+        }
+    }
 }
 
 fn read_secrets(reader: &mut Reader<'_>) -> Secrets {
@@ -412,6 +435,17 @@ mod tests {
     }
 
     #[test]
+    fn runs_are_kept_for_ever_unless_days_are_set() {
+        let days = ("AUTOMATION_RETENTION_DAYS", "30");
+        let failed = ("AUTOMATION_RETENTION_FAILED_DAYS", "90");
+        let retention = automation_core::Retention::days(30);
+        assert_eq!(read(&[]).unwrap().retention, None);
+        assert_eq!(read(&[days]).unwrap().retention, Some(retention));
+        let both = read(&[days, failed]).unwrap().retention;
+        assert_eq!(both, Some(retention.with_failed_days(90)));
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         for (name, value) in [
             ("AUTOMATION_PORT", "abc"),
@@ -447,6 +481,8 @@ mod tests {
             ("AUTOMATION_OUTPUT_KIB_MAX", "16385"),
             ("AUTOMATION_CHILDREN_MAX", "-1"),
             ("AUTOMATION_LEASE_SECONDS", "0"),
+            ("AUTOMATION_RETENTION_DAYS", "36501"),
+            ("AUTOMATION_RETENTION_FAILED_DAYS", "90"),
             ("AUTOMATION_SHUTDOWN_SECONDS", "1h"),
             ("AUTOMATION_SECRETS_PATH", "/nowhere/at/all"),
             ("AUTOMATION_LOG", "a=b=c"),

@@ -13,12 +13,12 @@ mod variables;
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use automation_core::PostgresStorage;
-use config::Config;
+use automation_core::{PostgresStorage, SqliteStorage};
+use config::{Config, Database};
 use logging::Log;
 use variables::Values;
 
@@ -41,6 +41,12 @@ fn main() {
         Ok(config) => config,
         Err(sentences) => end(EXIT_WRONG_VALUE, sentences, None),
     };
+    if let Some(to) = matches.get_one::<PathBuf>(variables::BACK_UP) {
+        match back_up(&config.database, to) {
+            Ok(()) => return,
+            Err(sentence) => end(EXIT_FAILED, vec![sentence], None),
+        }
+    }
     let log = match logging::start(&config.logs, &config.log_filter) {
         Ok(log) => log,
         Err(sentence) => end(EXIT_FAILED, vec![sentence], None),
@@ -65,6 +71,18 @@ fn read_config(flags: HashMap<String, String>) -> Result<Config, Vec<String>> {
         Ok(_) => Err(sentences),
         Err(more) => Err([sentences, more].concat()),
     }
+}
+
+/// Copies the database; a server that uses it goes on meanwhile.
+fn back_up(database: &Database, to: &Path) -> Result<(), String> {
+    let Database::Sqlite(from) = database else {
+        return Err(format!(
+            "--{} copies SQLite files, and DATABASE_URL names {database}: PostgreSQL has pg_dump",
+            variables::BACK_UP
+        ));
+    };
+    let copied = SqliteStorage::back_up_file(from, to);
+    copied.map(drop).map_err(|error| error.to_string())
 }
 
 fn start(config: Config) -> Result<i32, String> {

@@ -155,6 +155,10 @@ async fn build(
         .limits(config.limits)
         .isolate_all(config.isolate_all)
         .lease(config.lease);
+    let builder = match config.retention {
+        Some(retention) => builder.retention(retention),
+        None => builder,
+    };
     let builder = match isolated(config, Arc::clone(&executor)) {
         Ok(isolated) => builder.isolated_executor(isolated),
         Err(error) if config.isolate_all => {

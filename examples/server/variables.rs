@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -80,6 +81,11 @@ variables! {
         "Most programs that a script starts, whatever its metadata says";
     AUTOMATION_LEASE_SECONDS, "lease-seconds", "30", "a number from 1 to 3600 is allowed",
         "Seconds for which this server's runs are its own without a renewal";
+    AUTOMATION_RETENTION_DAYS, "retention-days", "", "a number from 0 to 36500 is allowed",
+        "Days for which ended runs are kept, for ever where it is not set; statistics keep what they counted";
+    AUTOMATION_RETENTION_FAILED_DAYS, "retention-failed-days", "",
+        "a number from 0 to 36500 is allowed, together with AUTOMATION_RETENTION_DAYS",
+        "Days for which failed runs are kept, where it is not as long as others";
     AUTOMATION_SHUTDOWN_SECONDS, "shutdown-seconds", "30", "a number from 0 to 3600 is allowed",
         "Seconds that runs get to end at shutdown";
     AUTOMATION_SECRETS_PATH, "secrets-path", "", "a folder is allowed",
@@ -178,6 +184,8 @@ impl Values {
 
 /// The flag that prints the tables.
 pub(crate) const PRINT_SCHEMA: &str = "print-schema";
+/// The flag that copies the database.
+pub(crate) const BACK_UP: &str = "back-up";
 
 /// Returns the command line's grammar, made of the variables.
 pub(crate) fn command() -> Command {
@@ -206,6 +214,13 @@ pub(crate) fn command() -> Command {
                 .long(PRINT_SCHEMA)
                 .action(ArgAction::SetTrue)
                 .help("Prints the tables for PostgreSQL as SQL, and ends"),
+        )
+        .arg(
+            Arg::new(BACK_UP)
+                .long(BACK_UP)
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Copies the SQLite database into a new file, also while a server uses it, and ends"),
         )
 }
 

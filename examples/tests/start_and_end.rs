@@ -360,3 +360,26 @@ fn the_log_does_not_grow_by_refusals_and_long_paths() {
     assert!(log.contains("status=404") && log.len() < 4000, "{log}");
     assert!(!log.contains("status=403"), "{log}");
 }
+
+#[test]
+fn the_database_of_a_running_server_is_copied_by_a_command() {
+    let folder = Folder::new();
+    let server = folder.start(|_| {});
+    let back_up = || folder.command().args(["--back-up", "copy.db"]).output();
+    let copied = back_up().unwrap();
+    let told = String::from_utf8(copied.stderr).unwrap();
+    assert!(copied.status.success(), "{told}");
+    assert!(folder.path("copy.db").metadata().unwrap().len() > 0);
+    server.client().get("/api/automation/stats").data();
+
+    let again = back_up().unwrap();
+    let told = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(again.status.code(), Some(1), "{told}");
+    assert!(told.contains("exists"), "{told}");
+
+    let (code, told) = refused(&folder, |command| {
+        command.args(["--back-up", "other.db", "--database", "memory:"]);
+    });
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("pg_dump"), "{told}");
+}

@@ -201,6 +201,11 @@ impl Storage for FaultyStorage {
         self.inner.health().await
     }
 
+    async fn back_up(&self, to: &std::path::Path) -> Result<u64, StorageError> {
+        self.read()?;
+        self.inner.back_up(to).await
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         self.inner.close().await
     }

@@ -106,6 +106,33 @@ impl Gate {
         Ok(Place::Queued(Waiter { gate, permit }))
     }
 
+    /// Waits for a place, however many wait already; `None` when the gate was closed.
+    pub(super) async fn turn(&self) -> Option<Permit> {
+        let permit = {
+            let mut state = self.0.lock();
+            if state.closed {
+                return None;
+            }
+            if state.free > 0 {
+                state.free -= 1;
+                return Some(Permit(self.clone()));
+            }
+            let (sender, permit) = oneshot::channel();
+            state.waiting.push(None, "", sender);
+            permit
+        };
+        let gate = self.clone();
+        Waiter { gate, permit }.permit().await
+    }
+
+    /// Returns up to `count` of the places that are free now.
+    pub(super) fn spare(&self, count: usize) -> Vec<Permit> {
+        let mut state = self.0.lock();
+        let count = count.min(state.free);
+        state.free -= count;
+        (0..count).map(|_| Permit(self.clone())).collect()
+    }
+
     /// Returns how many runs are dispatched and how many wait.
     pub(super) fn load(&self) -> (usize, usize) {
         let state = self.0.lock();
@@ -175,6 +202,37 @@ mod tests {
         drop(person.permit().await.unwrap());
         drop(two.permit().await.unwrap());
         assert_eq!(gate.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_turn_comes_though_the_queue_is_full_and_takes_spare_places_along() {
+        let gate = Gate::new(3, 0);
+        let taken = [free(&gate), free(&gate), free(&gate)];
+        let mut turn = std::pin::pin!(gate.turn());
+        assert!(
+            futures_poll(turn.as_mut()).await.is_none(),
+            "no place is free"
+        );
+        drop(taken);
+        let turn = turn.await.unwrap();
+        let spare = gate.spare(64);
+        assert_eq!((spare.len(), gate.load()), (2, (3, 0)));
+        drop((turn, spare));
+        assert_eq!(gate.load(), (0, 0));
+        gate.close();
+        assert!(gate.turn().await.is_none());
+    }
+
+    /// Looks at a future once.
+    async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            let polled = future.as_mut().poll(context);
+            std::task::Poll::Ready(match polled {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
     }
 
     #[tokio::test]

@@ -11,16 +11,18 @@ use serde_json::Value;
 use super::Engine;
 use super::gate::{Permit, Place};
 use super::host::{Host, HostParts, LiveRun, Stop};
+use super::keys::Key;
 use super::plan::Plan;
 use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
+use super::waiting::Wait;
 use crate::error::{Error, Result};
-use crate::execution::{Completion, Event, Execution, ExecutionId, Reason, TenantId};
+use crate::execution::{Completion, Context, Event, Execution, ExecutionId, Reason, TenantId};
 use crate::executor::{Executor, ExecutorError, Invocation, Outcome, RunHost, RunLimits};
 use crate::redact::Redactor;
 use crate::script::Script;
 use crate::status::Status;
-use crate::storage::{Change, Transition};
+use crate::storage::{Change, Transition, Write};
 
 /// Keeps a run findable while its task lives, and ends its watchers' wait when the task ends, even by a panic.
 struct Live {
@@ -55,6 +57,8 @@ pub(super) struct Life {
     pub(super) run: Arc<LiveRun>,
     executor: Arc<dyn Executor>,
     redactor: Redactor,
+    /// The attempt that follows it, once it has ended.
+    next: Option<Execution>,
 }
 
 impl Life {
@@ -78,13 +82,60 @@ impl Life {
             execution,
             run,
             redactor,
+            next: None,
         }
     }
 
+    /// Continues a row that waited and is claimed.
+    pub(super) fn of_row(
+        engine: Arc<Engine>,
+        row: Execution,
+        script: Arc<Script>,
+        Venue { executor, .. }: Venue,
+    ) -> Self {
+        let plan = Plan::of_row(&row, script);
+        Self {
+            run: Arc::new(LiveRun::new(row.tenant_id.clone())),
+            redactor: Redactor::new(plan.script.parameters().secrets(&plan.parameters)),
+            engine,
+            plan,
+            executor,
+            execution: row,
+            next: None,
+        }
+    }
+
+    /// Records the run as one that waits.
+    pub(super) async fn wait(mut self, wait: Wait) -> Result<Execution> {
+        self.store_version().await?;
+        let execution = &mut self.execution;
+        execution.reason = Some(wait.reason);
+        execution.run_at = wait.run_at;
+        (execution.claimed_by, execution.lease_until) = (None, None);
+        self.insert().await?;
+        self.engine.waiting.expect_row(&self.execution);
+        Ok(self.execution)
+    }
+
+    /// Lets a row run that waited.
+    pub(super) async fn resume(mut self, _permit: Permit) -> Result<Execution> {
+        let _live = Live::new(&self.engine, self.execution.id, &self.run);
+        let venue = Venue {
+            isolation: self.execution.isolation,
+            executor: Arc::clone(&self.executor),
+        };
+        if self.dispatch(venue).await? {
+            self.engine.waiting.tell_moved();
+            self.perform().await?;
+        }
+        Ok(self.execution)
+    }
+
+    /// Records the run and lets it run; returns it at its end, or the attempt that follows it.
     pub(super) async fn run(mut self, place: Place) -> Result<Execution> {
         let _live = Live::new(&self.engine, self.execution.id, &self.run);
         self.until_recorded_end(place).await?;
-        Ok(self.execution)
+        Ok(self.next.unwrap_or(self.execution))
     }
 
     async fn until_recorded_end(&mut self, place: Place) -> Result<()> {
@@ -92,6 +143,11 @@ impl Life {
         let Some(_permit) = self.record_and_dispatch(place).await? else {
             return Ok(());
         };
+        self.perform().await
+    }
+
+    /// Executes the script, whose row is `running`, and records the end.
+    async fn perform(&mut self) -> Result<()> {
         let host = Arc::new(self.host());
         match self.call_executor(&host).await {
             Ok(outcome) => {
@@ -155,16 +211,22 @@ impl Life {
             lease_until,
             isolation,
         });
-        match self.commit_until_known(&transition, Vec::new()).await? {
+        match self
+            .commit_until_known(&transition, Vec::new(), Vec::new())
+            .await?
+        {
             None => {
                 self.execution.status = Status::Running;
+                self.execution.reason = None;
+                self.execution.claimed_by = Some(self.engine.instance.clone());
                 self.execution.lease_until = Some(lease_until);
                 self.execution.isolation = isolation;
                 Ok(true)
             }
             Some(row) => {
-                let ours =
-                    row.status == Status::Running && row.claimed_by == self.execution.claimed_by;
+                let ours = row.status == Status::Running
+                    && row.claimed_by.as_ref() == Some(&self.engine.instance)
+                    && row.epoch == self.execution.epoch;
                 self.execution = *row;
                 Ok(ours)
             }
@@ -235,8 +297,21 @@ impl Life {
     /// Records the end, however long the storage takes, and takes over what the row says.
     async fn end(&mut self, completion: Completion, events: Vec<Event>) -> Result<()> {
         let transition = self.transition(Change::End(completion.clone()));
-        match self.commit_until_known(&transition, events).await? {
-            None => self.execution.end(completion),
+        let script = &self.plan.script;
+        let next = self
+            .engine
+            .next_attempt(script, &self.execution, &completion);
+        let also = next
+            .iter()
+            .map(|next| Write::Insert(Box::new(next.clone())));
+        let also = also.collect();
+        match self.commit_until_known(&transition, also, events).await? {
+            None => {
+                self.execution.end(completion);
+                next.iter()
+                    .for_each(|next| self.engine.waiting.expect_row(next));
+                self.next = next;
+            }
             Some(row) => self.execution = *row,
         }
         Ok(())
@@ -300,7 +375,22 @@ fn describe(engine: &Engine, tenant: TenantId, plan: &Plan, redactor: &Redactor)
     execution.parameters = Value::Object(script.parameters().mask(&plan.parameters));
     redactor.value(&mut execution.parameters);
     execution.dry_run = plan.dry_run;
+    execution.context = context(plan).map(Arc::new);
+    execution.idempotency_key = plan.key.as_ref().map(|key| key.text().to_owned());
+    if let Some(links) = plan.links {
+        links.apply(&mut execution);
+    }
     execution.claimed_by = Some(engine.instance.clone());
     execution.lease_until = Some(engine.lease_until(now));
     execution
+}
+
+/// Returns what the run is asked with besides its parameters, if there is anything.
+fn context(plan: &Plan) -> Option<Context> {
+    let context = Context {
+        ticket: plan.ticket.clone(),
+        classification: plan.classification.clone(),
+        digest: plan.key.as_ref().and_then(Key::digest).cloned(),
+    };
+    (!context.is_empty()).then_some(context)
 }

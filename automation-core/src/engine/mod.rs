@@ -2,21 +2,29 @@
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
 //! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
-//! `venue` says where a script runs, `intake` refuses runs while the storage does not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up,
-//! `recovery` ends what an earlier process left open, `quarantine` knows which versions are kept out of this process.
+//! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for
+//! their time, and takes up what is due, `venue` says where a script runs, `intake` refuses runs while the storage does
+//! not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up, `recovery` ends
+//! what an earlier process left open, `quarantine` knows which versions are kept out of this process, `lists` answers
+//! what is recorded, `prune` deletes what is old.
 
+mod attempts;
 mod gate;
 mod host;
 mod intake;
+mod keys;
 mod late;
 mod life;
+mod lists;
 mod plan;
+mod prune;
 mod quarantine;
 mod record;
 mod recovery;
 mod spool;
 mod venue;
 mod verdict;
+mod waiting;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -38,10 +46,12 @@ use self::gate::Gate;
 use self::host::{LiveRun, Stop};
 use self::intake::Intake;
 use self::plan::Plan;
+pub use self::prune::Retention;
 use self::quarantine::Quarantine;
 pub use self::quarantine::{Consequence, Quarantined};
 use self::spool::Spool;
 use self::venue::wants_isolation;
+use self::waiting::Waiting;
 pub use self::watch::{Update, Watch};
 use crate::automation::Health;
 use crate::clock::Clock;
@@ -51,16 +61,19 @@ use crate::executor::{Executor, ExecutorError, LimitPolicy, RunLimits};
 use crate::limits;
 use crate::parser::OutputParser;
 use crate::request::{
-    Classification, ExecuteRequest, Listing, LogsQuery, ManualRequest, Page, Route, StatsQuery,
-    TestRequest, Ticket, check_actor, validate_ticket_id,
+    Classification, ExecuteRequest, ManualRequest, Route, StatsQuery, TestRequest, Ticket,
+    check_actor,
 };
 use crate::script::{Inspection, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
-use crate::storage::{ExecutionQuery, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// How long runs that were told to end at a shutdown are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often a cancel looks again at a run that changes under it.
+const CANCEL_TRIES: usize = 8;
+const CANCEL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long ends that the storage did not take until it was closed get to reach the spool.
 const SPOOL_GRACE: Duration = Duration::from_secs(2);
@@ -87,6 +100,7 @@ pub(crate) struct Settings {
     pub(crate) spool: Option<PathBuf>,
     pub(crate) isolate_all: bool,
     pub(crate) limits: LimitPolicy,
+    pub(crate) retention: Option<Retention>,
 }
 
 pub(crate) struct Engine {
@@ -98,6 +112,7 @@ pub(crate) struct Engine {
     live: Mutex<HashMap<ExecutionId, Arc<LiveRun>>>,
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
+    waiting: Waiting,
     intake: Intake,
     spool: Option<Arc<Spool>>,
     validations: Arc<Semaphore>,
@@ -128,6 +143,7 @@ impl Engine {
             live: Mutex::default(),
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
+            waiting: Waiting::new(),
             intake: Intake::default(),
             spool: spool.transpose()?.map(Arc::new),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),
@@ -138,6 +154,8 @@ impl Engine {
             settings,
         });
         recovery::spawn(&engine);
+        prune::spawn(&engine);
+        waiting::spawn(&engine);
         Ok(engine)
     }
 
@@ -190,19 +208,46 @@ impl Engine {
         }
         self.intake.check()?;
         self.quarantine_loaded().await?;
+        let key = plan.key.clone();
+        if let Some(recorded) = self.answer_again(tenant, key.as_ref()).await? {
+            return Ok(recorded);
+        }
+        let may_repeat = plan.script.metadata().retry.is_some();
+        match self.admit(tenant, plan).await {
+            Ok(execution) if may_repeat || !execution.status.is_terminal() => {
+                self.until_end(execution).await
+            }
+            // Another request under the same key was faster.
+            Err(error @ Error::Conflict { .. }) => {
+                self.answer_again(tenant, key.as_ref()).await?.ok_or(error)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Records a run and lets it run; returns it at its end, or as it waits or as another instance has it.
+    async fn admit(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+        if plan.script.metadata().retry.is_some() {
+            waiting::check_keepable(&plan)?;
+        }
         let venue = self.venue(&plan.script)?;
+        if let Some(wait) = plan.wait {
+            return self.accept_waiting(tenant, plan, venue, wait).await;
+        }
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
         let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
-        let task = self.tasks.spawn_on(life.run(place), &self.parts.runtime);
-        let execution = task.await.unwrap_or_else(|panic| {
+        self.in_task(life.run(place)).await
+    }
+
+    async fn in_task(
+        &self,
+        run: impl Future<Output = Result<Execution>> + Send + 'static,
+    ) -> Result<Execution> {
+        let task = self.tasks.spawn_on(run, &self.parts.runtime);
+        task.await.unwrap_or_else(|panic| {
             let detail = format!("the run's task ended early: {panic}");
             Err(ExecutorError::Internal { detail }.into())
-        })?;
-        if execution.status.is_terminal() {
-            return Ok(execution);
-        }
-        // Another instance took the run over.
-        self.watch(tenant, execution.id).await?.end().await
+        })
     }
 
     pub(crate) fn route(
@@ -237,14 +282,14 @@ impl Engine {
         if !problems.is_empty() {
             return Err(Error::InvalidRequest { problems });
         }
-        if let Some(run) = self.live_run(tenant, id) {
-            let live = run.subscribe();
-            run.stop(Stop::Cancel {
-                actor: actor.map(ToOwned::to_owned),
-            });
-            if let Some(live) = live {
-                watch::until_over(live).await;
+        // One that waits may be taken up, or be changed by others, meanwhile.
+        for _ in 0..CANCEL_TRIES {
+            if self.stop_live(tenant, id, actor).await
+                || !self.cancel_waiting(tenant, id, actor).await?
+            {
+                break;
             }
+            tokio::time::sleep(CANCEL_PAUSE).await;
         }
         let execution = self.get(tenant, id).await?;
         if !execution.status.is_terminal() {
@@ -255,6 +300,21 @@ impl Engine {
             });
         }
         Ok(execution)
+    }
+
+    /// Stops a run of this instance and waits for its end; false when there is none.
+    async fn stop_live(&self, tenant: &TenantId, id: ExecutionId, actor: Option<&str>) -> bool {
+        let Some(run) = self.live_run(tenant, id) else {
+            return false;
+        };
+        let live = run.subscribe();
+        run.stop(Stop::Cancel {
+            actor: actor.map(ToOwned::to_owned),
+        });
+        if let Some(live) = live {
+            watch::until_over(live).await;
+        }
+        true
     }
 
     pub(crate) async fn watch(
@@ -273,56 +333,6 @@ impl Engine {
             .get(&id)
             .filter(|run| run.tenant() == tenant)
             .cloned()
-    }
-
-    pub(crate) async fn logs(
-        &self,
-        tenant: &TenantId,
-        query: LogsQuery,
-        page: Page,
-    ) -> Result<Listing<Execution>> {
-        validate_ticket_id(&query.ticket_id)
-            .map_err(|detail| Error::invalid_request("/ticket_id", detail))?;
-        let unfiltered =
-            query.statuses.is_empty() && query.script_name.is_none() && page.after.is_none();
-        let wanted = ExecutionQuery {
-            ticket_id: Some(query.ticket_id.clone()),
-            script_name: query.script_name,
-            statuses: query.statuses,
-            ..ExecutionQuery::of(tenant.clone())
-        };
-        let rows = self.list(&wanted, &page).await?;
-        if rows.items.is_empty() {
-            let known = !unfiltered && self.ticket_is_known(tenant, &query.ticket_id).await?;
-            if !known {
-                return Err(Error::TicketNotFound {
-                    ticket_id: query.ticket_id,
-                });
-            }
-        }
-        Ok(rows)
-    }
-
-    async fn ticket_is_known(&self, tenant: &TenantId, ticket_id: &str) -> Result<bool> {
-        let any = ExecutionQuery {
-            ticket_id: Some(ticket_id.to_owned()),
-            without_output: true,
-            ..ExecutionQuery::of(tenant.clone())
-        };
-        Ok(!self.list(&any, &Page::first(1)).await?.items.is_empty())
-    }
-
-    async fn list(&self, query: &ExecutionQuery, page: &Page) -> Result<Listing<Execution>> {
-        self.parts
-            .storage
-            .list(query, page)
-            .await
-            .map_err(|error| match error {
-                StorageError::InvalidCursor { .. } => {
-                    Error::invalid_request("/cursor", error.to_string())
-                }
-                other => other.into(),
-            })
     }
 
     pub(crate) async fn stats(&self, query: StatsQuery) -> Result<Stats> {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
+use super::attempts::Links;
+use super::keys::Key;
+use super::waiting::Wait;
 use crate::error::{Error, Problem, Result};
 use crate::execution::Trigger;
 use crate::json;
 use crate::request::{
     Classification, ExecuteRequest, ManualRequest, Route, TestRequest, Ticket, check_actor,
-    validate_ticket_id,
+    check_idempotency_key, validate_ticket_id,
 };
 use crate::script::{Risk, Script, ScriptIndex};
 
@@ -23,15 +26,21 @@ pub(super) struct Plan {
     pub(super) trigger: Trigger,
     pub(super) parameters: Map<String, Value>,
     pub(super) ticket_id: Option<String>,
-    pub(super) ticket: Option<Value>,
-    pub(super) classification: Option<Value>,
+    pub(super) ticket: Option<Arc<Value>>,
+    pub(super) classification: Option<Arc<Value>>,
     pub(super) actor: Option<String>,
     pub(super) dry_run: bool,
+    /// What it has to wait for before it runs.
+    pub(super) wait: Option<Wait>,
+    /// Its place in a chain of attempts, unless it is the first.
+    pub(super) links: Option<Links>,
+    /// Under which at most one is recorded.
+    pub(super) key: Option<Key>,
 }
 
 impl Plan {
     /// Checks what the schema does not: that everything keeps the JSON profile, and that the script may run.
-    fn checked(self) -> Result<Self> {
+    pub(super) fn checked(self) -> Result<Self> {
         if self.script.metadata().risk == Risk::High {
             let name = self.script.name();
             return Err(Error::Unsupported {
@@ -46,7 +55,7 @@ impl Plan {
             ("/classification", &self.classification),
         ];
         for (pointer, document) in documents {
-            if let Some(Err(problem)) = document.as_ref().map(json::check) {
+            if let Some(Err(problem)) = document.as_deref().map(json::check) {
                 problems.push(Problem::new(
                     format!("{pointer}{}", problem.pointer),
                     problem.detail,
@@ -66,26 +75,43 @@ impl Engine {
             ticket,
             classification,
             actor,
+            idempotency_key,
         } = request;
-        check_common(actor.as_deref(), Some(ticket.id()))?;
+        check_common(
+            actor.as_deref(),
+            Some(ticket.id()),
+            idempotency_key.as_deref(),
+        )?;
         let (_, script) = self.route(&ticket, &classification)?;
         let parameters = validate(&script, Map::new())?;
+        let key = idempotency_key.map(|key| {
+            let asked = json!({ "ticket": ticket.fields(), "classification": classification });
+            Key::of_request(key, &asked)
+        });
         Plan {
             dry_run: asks_for_dry_run(&parameters),
             trigger: Trigger::Ticket,
             ticket_id: Some(ticket.id().to_owned()),
-            ticket: Some(Value::Object(ticket.fields().clone())),
-            classification: Some(json!(classification)),
+            ticket: Some(Arc::new(Value::Object(ticket.fields().clone()))),
+            classification: Some(Arc::new(json!(classification))),
             script,
             parameters,
             actor,
+            wait: None,
+            links: None,
+            key,
         }
         .checked()
     }
 
     pub(super) fn plan_manual(&self, request: ManualRequest) -> Result<Plan> {
-        check_common(request.actor.as_deref(), request.ticket_id.as_deref())?;
+        check_common(
+            request.actor.as_deref(),
+            request.ticket_id.as_deref(),
+            request.idempotency_key.as_deref(),
+        )?;
         let script = self.script(&request.script_name)?;
+        let key = key_of_manual(&request, &script);
         let parameters = parameters_of(&script, request.parameters, request.dry_run)?;
         Plan {
             dry_run: asks_for_dry_run(&parameters),
@@ -96,12 +122,15 @@ impl Engine {
             script,
             parameters,
             actor: request.actor,
+            wait: None,
+            links: None,
+            key,
         }
         .checked()
     }
 
     pub(super) fn plan_test(&self, request: TestRequest) -> Result<Plan> {
-        check_common(request.actor.as_deref(), None)?;
+        check_common(request.actor.as_deref(), None, None)?;
         let index = self.scripts();
         let script = match &request.script_name {
             Some(name) => script(&index, name)?,
@@ -123,6 +152,9 @@ impl Engine {
             script,
             parameters,
             actor: request.actor,
+            wait: None,
+            links: None,
+            key: None,
         }
         .checked()
     }
@@ -189,9 +221,22 @@ pub(super) fn script(index: &ScriptIndex, name: &str) -> Result<Arc<Script>> {
     }
 }
 
-fn check_common(actor: Option<&str>, ticket_id: Option<&str>) -> Result<()> {
+/// Returns the key of a request with what was asked; secrets are masked, so that the digest tells nothing of them.
+fn key_of_manual(request: &ManualRequest, script: &Script) -> Option<Key> {
+    let key = request.idempotency_key.clone()?;
+    let asked = json!({
+        "script_name": request.script_name,
+        "parameters": script.parameters().mask(&request.parameters),
+        "ticket_id": request.ticket_id,
+        "dry_run": request.dry_run,
+    });
+    Some(Key::of_request(key, &asked))
+}
+
+fn check_common(actor: Option<&str>, ticket_id: Option<&str>, key: Option<&str>) -> Result<()> {
     let mut problems = Vec::new();
     check_actor(actor, &mut problems);
+    check_idempotency_key(key, &mut problems);
     if let Some(Err(detail)) = ticket_id.map(validate_ticket_id) {
         problems.push(Problem::new("/ticket_id", detail));
     }
@@ -222,7 +267,7 @@ fn parameters_of(
     validate(script, given)
 }
 
-fn validate(script: &Script, given: Map<String, Value>) -> Result<Map<String, Value>> {
+pub(super) fn validate(script: &Script, given: Map<String, Value>) -> Result<Map<String, Value>> {
     json::check_object(&given)
         .map_err(|problem| vec![problem])
         .and_then(|()| script.parameters().validate(given))

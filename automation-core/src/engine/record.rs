@@ -109,15 +109,18 @@ impl Life {
         }
     }
 
-    /// Commits a transition until it stands (`None`), or the row turns out to be another one: because an earlier
+    /// Commits a transition, and what belongs to it, until it stands (`None`), or the row turns out to be another one: because an earlier
     /// try of ours was applied after all, or because the run was taken from us.
     pub(super) async fn commit_until_known(
         &self,
         transition: &Transition,
+        also: Vec<Write>,
         events: Vec<Event>,
     ) -> Result<Option<Box<Execution>>> {
         let mut note = None;
-        let known = self.try_until_known(transition, events, &mut note).await;
+        let known = self
+            .try_until_known(transition, also, events, &mut note)
+            .await;
         if let (Ok(_), Some(note)) = (&known, note) {
             note.settle();
         }
@@ -146,6 +149,7 @@ impl Life {
     async fn try_until_known(
         &self,
         whole: &Transition,
+        mut also: Vec<Write>,
         mut events: Vec<Event>,
         note: &mut Option<Note>,
     ) -> Result<Option<Box<Execution>>> {
@@ -153,13 +157,16 @@ impl Life {
         let mut broken = 0;
         for pause in pauses() {
             let mut writes = vec![Write::Transition(Box::new(transition.clone()))];
+            writes.extend(also.iter().cloned());
             writes.extend(events.iter().cloned().map(Write::Append));
             match self.commit(writes).await {
                 Ok(_) => {
                     self.append_each(leftover).await;
                     return Ok(None);
                 }
-                // An event that an earlier commit of unknown outcome has recorded must not hold up the end.
+                // What is there already must not hold up the end: events that an earlier commit of unknown outcome has
+                // recorded, then an attempt that somebody else made.
+                Err(WriteError::Aborted) if events.is_empty() => also.clear(),
                 Err(WriteError::Aborted) => leftover = std::mem::take(&mut events),
                 Err(WriteError::Storage(
                     error @ (StorageError::Closed | StorageError::Unusable { .. }),
@@ -232,7 +239,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
     })
 }
 
-fn storage_error(error: WriteError) -> Error {
+pub(super) fn storage_error(error: WriteError) -> Error {
     match error {
         WriteError::Storage(error) => error.into(),
         WriteError::Exists { .. } | WriteError::Mismatch { .. } => Error::Conflict {

@@ -85,7 +85,7 @@ async fn keep(engine: Weak<Engine>) {
 }
 
 /// Does all three even if one fails, beside each other: what can't be read does not hold up what can be ended.
-async fn tick(engine: &Engine, outage: Option<Outage>) -> Result<(), StorageError> {
+async fn tick(engine: &Arc<Engine>, outage: Option<Outage>) -> Result<(), StorageError> {
     let now = engine.now();
     // First: what ended is no orphan.
     let replayed = engine.replay_spool().await;
@@ -132,7 +132,7 @@ async fn know_quarantine(engine: &Engine) -> Result<(), StorageError> {
 /// outcome and counted as refused, or its task panicked. A storage that belongs to one process ends the leases of
 /// earlier ones when it is opened, so that nobody waits for them.
 async fn recover(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     now: DateTime<Utc>,
     outage: Option<Outage>,
 ) -> Result<usize, StorageError> {
@@ -144,6 +144,9 @@ async fn recover(
     let (mut page, mut recovered) = (Page::first(limits::PAGE_ROWS_MAX), 0);
     loop {
         let rows = engine.parts.storage.list(&query, &page).await?;
+        rows.items
+            .iter()
+            .for_each(|row| engine.waiting.expect_row(row));
         let rows_left = rows.items.iter();
         let orphans = rows_left.filter(|row| is_orphan(engine, row, now, outage));
         recovered += end_orphans(engine, orphans, now).await?;
@@ -154,9 +157,10 @@ async fn recover(
     }
 }
 
-/// A row without a lease waits for its time; nobody has to hold it.
+/// A row that waits is held by nobody, or by a claim that ends by itself: whoever takes it up next lets it run.
 fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>, outage: Option<Outage>) -> bool {
-    if engine.is_spooled(row.id) {
+    let waits = row.is_waiting() || (row.status == Status::Starting && row.run_at.is_some());
+    if waits || engine.is_spooled(row.id) {
         return false;
     }
     let expired = row.lease_until.is_some_and(|lease_until| lease_until < now);
@@ -169,7 +173,7 @@ fn is_orphan(engine: &Engine, row: &Execution, now: DateTime<Utc>, outage: Optio
 /// Ends rows, each in a call of its own so that one whose holder was faster does not hold up the others, and all
 /// at the same time so that the storage commits them together.
 async fn end_orphans(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     rows: impl Iterator<Item = &Execution>,
     now: DateTime<Utc>,
 ) -> Result<usize, StorageError> {
@@ -178,6 +182,7 @@ async fn end_orphans(
         let storage = Arc::clone(&engine.parts.storage);
         let mut completion = orphaned(row.status, now);
         completion.concern = engine.quarantine.concern_of_run(row.id);
+        let next = engine.attempt_after_crash(row, &completion).await?;
         let end = Write::Transition(Box::new(Transition {
             tenant_id: row.tenant_id.clone(),
             id: row.id,
@@ -185,7 +190,10 @@ async fn end_orphans(
             from: row.status,
             change: Change::End(completion),
         }));
-        commits.spawn(async move { storage.commit(vec![end]).await.pop() });
+        next.iter().for_each(|next| engine.waiting.expect_row(next));
+        let next = next.map(|next| Write::Insert(Box::new(next)));
+        let writes = std::iter::once(end).chain(next).collect();
+        commits.spawn(async move { storage.commit(writes).await.into_iter().next() });
     }
     let mut ended = 0;
     for answer in commits.join_all().await {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use super::Engine;
 use super::host::Subscription;
@@ -18,6 +19,8 @@ use crate::request::Page;
 
 /// How often a run that another instance executes is looked at.
 const POLL: Duration = Duration::from_millis(250);
+/// The same for one that waits.
+const POLL_WAITING: Duration = Duration::from_secs(2);
 
 /// How long a watcher that missed events waits for their record.
 const GAP: Duration = Duration::from_millis(50);
@@ -49,6 +52,10 @@ pub struct Watch {
     /// Where the backlog ends with the end.
     end: Option<Box<Execution>>,
     caught_up: bool,
+    /// Whether it waited when it was last looked at.
+    waits: bool,
+    /// Tells that rows that wait moved on.
+    moves: watch::Receiver<()>,
     /// The page of events that was not full when it was last read.
     page: Page,
     /// The number of the last event that was given.
@@ -77,6 +84,7 @@ impl Watch {
             None => (Vec::new(), None),
         };
         Self {
+            moves: engine.waiting.moves(),
             engine,
             tenant,
             id,
@@ -85,6 +93,7 @@ impl Watch {
             backlog: VecDeque::new(),
             end: None,
             caught_up: false,
+            waits: false,
             page: Page::first(limits::PAGE_ROWS_MAX),
             seq: 0,
             ended: false,
@@ -142,7 +151,7 @@ impl Watch {
     /// Waits for the run, or for a look at the storage when the run is elsewhere.
     async fn receive(&mut self) {
         let Some(live) = &mut self.live else {
-            tokio::time::sleep(POLL).await;
+            self.wait_for_change().await;
             self.caught_up = false;
             return;
         };
@@ -157,8 +166,24 @@ impl Watch {
         }
     }
 
+    /// Waits for the next look: a run elsewhere goes on any time, one that waits is told of where it happens here.
+    async fn wait_for_change(&mut self) {
+        let pause = if self.waits { POLL_WAITING } else { POLL };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = self.moves.changed(), if self.waits => {}
+        }
+    }
+
     /// Reads what is recorded: the execution first, so that no event of an ended run is missed.
     async fn catch_up(&mut self) -> Result<()> {
+        if self.live.is_none()
+            && let Some(run) = self.engine.live_run(&self.tenant, self.id)
+            && let Some(Subscription { unrecorded, live }) = run.subscribe()
+        {
+            (self.unrecorded, self.live) = (unrecorded, Some(live));
+        }
+        self.moves.mark_unchanged();
         let execution = self.engine.get(&self.tenant, self.id).await?;
         let mut backlog = VecDeque::new();
         loop {
@@ -174,6 +199,7 @@ impl Watch {
         }
         backlog.extend(std::mem::take(&mut self.unrecorded));
         self.backlog = backlog;
+        self.waits = execution.is_waiting();
         self.end = execution.status.is_terminal().then(|| Box::new(execution));
         self.caught_up = true;
         Ok(())

@@ -115,9 +115,9 @@ pub struct Invocation {
     /// The validated parameters, secrets in the clear.
     pub parameters: Map<String, Value>,
     /// The ticket, for ticket runs.
-    pub ticket: Option<Value>,
+    pub ticket: Option<Arc<Value>>,
     /// Its classification, for ticket runs.
-    pub classification: Option<Value>,
+    pub classification: Option<Arc<Value>>,
     /// Who asked for the run.
     pub actor: Option<String>,
     /// What it may use.

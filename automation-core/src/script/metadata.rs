@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::category::is_declarable;
 use super::fields::{Fields, Findings, integer, shown};
 use super::message::nearest;
+use super::retry::RetryPolicy;
 use crate::execution::{Effect, Isolation};
 use crate::limits;
 
@@ -67,6 +68,8 @@ pub struct Metadata {
     pub risk: Risk,
     /// Whether it may run again after an unknown outcome.
     pub idempotent: bool,
+    /// When and how often a failed run is tried again by itself; `None`: never.
+    pub retry: Option<RetryPolicy>,
     /// How it is entered.
     pub entry: Entry,
     /// Whether the ticket is handed over as JSON in `sys.argv[2]`.
@@ -93,6 +96,7 @@ impl Default for Metadata {
             isolation: Isolation::default(),
             risk: Risk::default(),
             idempotent: false,
+            retry: None,
             entry: Entry::default(),
             context_argv: false,
             requires_python: None,
@@ -101,13 +105,15 @@ impl Default for Metadata {
     }
 }
 
-/// The tables of a block that hold schemas.
+/// The tables of a block that are read for themselves.
 #[derive(Debug, Default)]
 pub(super) struct Schemas<'t> {
     /// `[tool.automation.parameters]`.
     pub(super) parameters: Option<&'t DeTable<'t>>,
     /// `[tool.automation.output_schema]`.
     pub(super) output: Option<&'t DeTable<'t>>,
+    /// `[tool.automation.retry]`.
+    pub(super) retry: Option<&'t DeTable<'t>>,
 }
 
 /// Reads a block's document. Returns the tables of its schemas beside the metadata.
@@ -155,6 +161,7 @@ impl Metadata {
         let schemas = Schemas {
             parameters: fields.read("parameters", "a table", DeValue::as_table),
             output: fields.read("output_schema", "a table", DeValue::as_table),
+            retry: fields.read("retry", "a table", DeValue::as_table),
         };
         fields.finish();
         schemas

@@ -14,6 +14,7 @@ mod output;
 mod parameters;
 mod problems;
 mod registry;
+mod retry;
 mod signature;
 mod validation;
 
@@ -36,6 +37,7 @@ pub use self::name::{InvalidName, ScriptName};
 pub use self::output::{Misfit, OutputSchema};
 pub use self::parameters::ParameterSchema;
 pub use self::registry::{RegistryError, ScriptRegistry};
+pub use self::retry::RetryPolicy;
 pub use self::signature::{Argument, Inspection, Signature};
 pub use self::validation::Validation;
 pub use crate::execution::Isolation;
@@ -99,6 +101,23 @@ impl Script {
             output: said.output,
             warnings: said.warnings,
         })
+    }
+
+    /// Reads a script from the source that was kept of one of its versions, and lets `inspect` look at it.
+    pub(crate) fn kept<E>(
+        path: impl AsRef<Path>,
+        source: &str,
+        version: &str,
+        inspect: impl FnOnce(&Self) -> Result<Inspection, E>,
+    ) -> Result<Result<Self, Vec<Diagnostic>>, E> {
+        let mut script = match Self::parse(path, source.as_bytes()) {
+            Ok(script) => script,
+            Err(diagnostics) => return Ok(Err(diagnostics)),
+        };
+        // The file may have had a byte order mark, which the source has not.
+        script.version = version.into();
+        let inspection = inspect(&script)?;
+        Ok(script.admit(inspection))
     }
 
     /// Returns the name, for instance `disk_cleanup.py`.
@@ -219,7 +238,10 @@ fn read(file: &str, source: &str) -> Result<Said, Vec<Diagnostic>> {
     let document =
         DeTable::parse(block.toml()).map_err(|error| vec![not_toml(file, &block, &error)])?;
     let mut findings = Findings::new(file, &block);
-    let (metadata, schemas) = metadata::read(document.get_ref(), &mut findings);
+    let (mut metadata, schemas) = metadata::read(document.get_ref(), &mut findings);
+    metadata.retry = schemas
+        .retry
+        .map(|table| retry::read(table, &metadata, &mut findings));
     let parameters = schemas
         .parameters
         .map(|table| declaration::read(table, &metadata, &mut findings));

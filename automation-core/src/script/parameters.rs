@@ -132,6 +132,16 @@ impl ParameterSchema {
             .filter_map(|(_, value)| value.as_str())
     }
 
+    /// Returns the names of the secret parameters that are given.
+    #[must_use]
+    pub fn secret_names<'a>(&self, parameters: &'a Map<String, Value>) -> Vec<&'a str> {
+        let given = parameters.iter().filter(|(_, value)| !value.is_null());
+        given
+            .map(|(name, _)| name.as_str())
+            .filter(|name| self.0.is_secret(name))
+            .collect()
+    }
+
     /// Returns whether the schema has a parameter with this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

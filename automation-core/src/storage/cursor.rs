@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::prune::Stretch;
 use super::{RecordKind, StorageError};
-use crate::execution::{Execution, ExecutionId};
+use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::request::Cursor;
 
 /// The place of an execution in a list: when it was accepted, and its id.
@@ -62,6 +63,26 @@ pub(super) fn to_record(cursor: &Cursor, kind: RecordKind) -> Result<String, Sto
     exact(cursor, parse(), |key| of_record(kind, key))
 }
 
+/// Returns the cursor of a place where pruning goes on.
+pub(super) fn of_stretch(stretch: &Stretch) -> Cursor {
+    let place = stretch.after.map(of_place);
+    let place = place.as_ref().map_or("", Cursor::as_str);
+    Cursor::new(format!("p{place}/{}", stretch.tenant))
+}
+
+/// Returns the place that a cursor of pruning holds.
+pub(super) fn to_stretch(cursor: &Cursor) -> Result<Stretch, StorageError> {
+    let parse = || {
+        let (place, tenant) = cursor.as_str().strip_prefix('p')?.split_once('/')?;
+        let place = (!place.is_empty()).then(|| to_place(&Cursor::new(place)));
+        Some(Stretch {
+            tenant: TenantId::new(tenant),
+            after: place.transpose().ok()?,
+        })
+    };
+    exact(cursor, parse(), of_stretch)
+}
+
 /// Cuts a list that was read one row too far; returns where the next page begins.
 pub(super) fn cut<T>(
     rows: &mut Vec<T>,
@@ -81,9 +102,14 @@ fn exact<T>(
 ) -> Result<T, StorageError> {
     parsed
         .filter(|parsed| write(parsed) == *cursor)
-        .ok_or_else(|| StorageError::InvalidCursor {
-            cursor: cursor.as_str().chars().take(CURSOR_CHARS_SHOWN).collect(),
-        })
+        .ok_or_else(|| invalid(cursor))
+}
+
+/// Says that a cursor is not one of this list.
+pub(super) fn invalid(cursor: &Cursor) -> StorageError {
+    StorageError::InvalidCursor {
+        cursor: cursor.as_str().chars().take(CURSOR_CHARS_SHOWN).collect(),
+    }
 }
 
 /// A cursor comes from outside and may have any length; those of executions and events have at most 54 characters.
@@ -93,8 +119,11 @@ const CURSOR_CHARS_SHOWN: usize = 64;
 mod tests {
     use proptest::prelude::*;
 
-    use super::{of_event, of_place, of_record, to_event, to_place, to_record};
-    use crate::execution::ExecutionId;
+    use super::{
+        Stretch, of_event, of_place, of_record, of_stretch, to_event, to_place, to_record,
+        to_stretch,
+    };
+    use crate::execution::{ExecutionId, TenantId};
     use crate::request::Cursor;
     use crate::storage::RecordKind;
     use chrono::DateTime;
@@ -130,7 +159,18 @@ mod tests {
         }
 
         #[test]
-        fn other_texts_are_refused(text in "[xv]?[-+0-9.a-f]{0,40}") {
+        fn stretches_round_trip(tenant: String, us in proptest::option::of(0_i64..1 << 50), id: u128) {
+            let at = us.map(|us| DateTime::from_timestamp_micros(us).unwrap());
+            let after = at.map(|at| (at, ExecutionId::from_uuid(Uuid::from_u128(id))));
+            let stretch = Stretch { tenant: TenantId::new(tenant), after };
+            let cursor = of_stretch(&stretch);
+            prop_assert_eq!(to_stretch(&cursor).unwrap(), stretch);
+            prop_assert!(to_place(&cursor).is_err());
+        }
+
+        #[test]
+        fn other_texts_are_refused(text in "[xvp]?[-+0-9.a-f]{0,40}") {
+            prop_assert!(to_stretch(&Cursor::new(text.clone())).is_err());
             prop_assert!(to_place(&Cursor::new(text.clone())).is_err());
             prop_assert!(to_record(&Cursor::new(text), RecordKind::Quarantine).is_err());
         }

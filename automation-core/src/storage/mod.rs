@@ -5,14 +5,15 @@ mod held;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod prune;
 mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod tally;
 mod write;
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use thiserror::Error as ThisError;
 pub use self::memory::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresBuilder, PostgresStorage};
+pub use self::prune::{Prune, pruned_totals};
 pub use self::query::{ExecutionQuery, Record, RecordKind};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteBuilder, SqliteStorage};
@@ -38,7 +40,7 @@ use crate::stats::Stats;
 ///   transaction and never harm each other.
 /// - An execution's id is taken once among all tenants; an idempotency key and a record's key once a tenant.
 /// - Statistics, and the resolution of a completed ticket run, follow from the transition inside the backend,
-///   in the same transaction.
+///   in the same transaction. They are the pruned totals and a recount of the executions that are there.
 /// - Executions of one tenant are invisible to every read of another.
 /// - Lists are newest first: by `started_at`, then by id. A page has 1 to
 ///   [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX) rows, whatever was asked.
@@ -122,6 +124,19 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// That it does not.
     async fn health(&self) -> Result<String, StorageError>;
 
+    /// Copies everything as it is at one moment into a new file, beside writers and readers, and returns its size in
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] where the backend has its own means (`pg_dump`) or nothing to copy;
+    /// [`StorageError::Unusable`] when the file is there already or its folder can't be written; that the backend or
+    /// the disk broke, and then no file is left.
+    async fn back_up(&self, _to: &Path) -> Result<u64, StorageError> {
+        Err(StorageError::Unsupported {
+            what: "a back-up of this storage into a file",
+        })
+    }
+
     /// Finishes accepted writes and releases the backend. Calls after it answer [`StorageError::Closed`].
     ///
     /// # Errors
@@ -168,6 +183,12 @@ pub enum StorageError {
         backend: &'static str,
         /// Why, and what is expected.
         detail: String,
+    },
+    /// The backend can't do this at all.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked.
+        what: &'static str,
     },
     /// The backend broke.
     #[error("storage {backend} failed")]

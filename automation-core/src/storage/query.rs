@@ -20,13 +20,17 @@ pub struct ExecutionQuery {
     pub script_name: Option<String>,
     /// With one of these statuses.
     pub statuses: Vec<Status>,
+    /// Asked for by this actor.
+    pub actor: Option<String>,
     /// Accepted at this time or later.
     pub since: Option<DateTime<Utc>>,
     /// Accepted before this time.
     pub until: Option<DateTime<Utc>>,
     /// Whose lease ended before this time (rows without a lease do not fit).
     pub lease_before: Option<DateTime<Utc>>,
-    /// Without `output`, `stderr` and `parsed_output`: the answer has them empty.
+    /// Recorded under this idempotency key.
+    pub idempotency_key: Option<String>,
+    /// Without `context`, `output`, `stderr` and `parsed_output`: the answer has them empty.
     pub without_output: bool,
 }
 
@@ -49,12 +53,15 @@ words!(
         /// That a script version is kept out of this process, by its hash. Of the default tenant: scripts are
         /// everybody's.
         Quarantine = "quarantine",
+        /// What the statistics counted of executions that were pruned, by day and script.
+        Pruned = "pruned",
         /// That the storage takes writes again, by the instance that looked; taken back at once.
         Probe = "probe",
     }
 );
 
-/// A keyed record.
+/// A keyed record. One whose key begins with an execution's id belongs to that execution, and goes with it when it is
+/// pruned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Whose it is.

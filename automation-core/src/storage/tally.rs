@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
-use crate::execution::{Completion, TenantId, Trigger};
+use crate::execution::{Completion, Execution, TenantId, Trigger};
 use crate::stats::{Counted, ScriptStats};
 use crate::storage::held;
 
@@ -53,6 +53,17 @@ impl Tally {
     pub(super) fn add(&mut self, ended: Ended) {
         let sums = self.0.entry(ended.day).or_default();
         sums.count(&ended.counted);
+    }
+
+    /// Adds an execution that ended and is counted.
+    pub(super) fn add_ended(&mut self, row: &Execution) {
+        if let Some(completed_at) = row.completed_at
+            && row.trigger.is_counted()
+        {
+            let day = held::time(completed_at).date_naive();
+            let day = (row.tenant_id.clone(), row.script_name.clone(), day);
+            self.0.entry(day).or_default().add(row);
+        }
     }
 
     /// Returns the sums of each day.

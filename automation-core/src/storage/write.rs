@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use chrono::{DateTime, Utc};
 use thiserror::Error as ThisError;
 
-use super::{Record, StorageError};
+use super::{Prune, Record, StorageError};
 use crate::execution::{
-    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, TenantId,
+    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, Reason, TenantId,
 };
+use crate::request::Cursor;
 use crate::status::Status;
 
 /// One conditional write. Later features add kinds, never methods of the trait.
@@ -42,6 +43,8 @@ pub enum Write {
         /// The record's tenant, kind and key; the value is ignored, the revision must be there.
         record: Record,
     },
+    /// Deletes executions that ended long ago.
+    Prune(Prune),
 }
 
 /// Moves one execution.
@@ -62,7 +65,7 @@ pub struct Transition {
 /// What a transition changes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// `starting` to `running`.
+    /// `starting` to `running`; the reason for which it waited is gone.
     Run {
         /// Who dispatched it.
         claimed_by: InstanceId,
@@ -70,6 +73,14 @@ pub enum Change {
         lease_until: DateTime<Utc>,
         /// Where it runs.
         isolation: Isolation,
+    },
+    /// `starting` stays `starting` and waits, held by nobody; it gets the next epoch, so that of several who change
+    /// what it waits for one succeeds.
+    Wait {
+        /// What it waits for; `None`: for its turn.
+        reason: Option<Reason>,
+        /// When it is due, if it is due by itself.
+        run_at: Option<DateTime<Utc>>,
     },
     /// To a terminal status.
     End(Completion),
@@ -81,6 +92,7 @@ impl Change {
     pub const fn to(&self) -> Status {
         match self {
             Self::Run { .. } => Status::Running,
+            Self::Wait { .. } => Status::Starting,
             Self::End(completion) => completion.status,
         }
     }
@@ -124,6 +136,13 @@ pub enum Applied {
     },
     /// The record is gone.
     Deleted,
+    /// Executions were deleted.
+    Pruned {
+        /// How many.
+        rows: usize,
+        /// Where the next call begins; `None` when none is left to look at.
+        next: Option<Cursor>,
+    },
 }
 
 /// Why a write was not applied.
@@ -178,8 +197,12 @@ impl Transition {
             return Err(self.mismatch(expected.to_string(), found.to_string()));
         }
         let to = self.change.to();
-        let ends = matches!(self.change, Change::End(_));
-        if self.from.may_become(to) && ends == to.is_terminal() {
+        let allowed = match self.change {
+            Change::Run { .. } => self.from.may_become(to),
+            Change::Wait { .. } => self.from == Status::Starting,
+            Change::End(_) => self.from.may_become(to) && to.is_terminal(),
+        };
+        if allowed {
             return Ok(());
         }
         Err(self.mismatch(

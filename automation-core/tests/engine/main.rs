@@ -5,12 +5,14 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod attempts;
 mod disk;
 mod effects;
 #[path = "../support/engines.rs"]
 mod engines;
 mod faults;
 mod output_schema;
+mod pruning;
 mod quarantine;
 mod recovery;
 mod runs;
@@ -21,4 +23,5 @@ mod support;
 #[path = "../support/tmpfs.rs"]
 mod tmpfs;
 mod validating;
+mod waiting;
 mod watching;

@@ -21,7 +21,7 @@ async fn a_ticket_runs_the_script_of_its_category_and_is_recorded() {
     let executor = FnExecutor::new(|invocation: Invocation| async move {
         assert_eq!(
             invocation.ticket,
-            Some(json!({ "id": "T-1", "user_id": "jdoe" }))
+            Some(Arc::new(json!({ "id": "T-1", "user_id": "jdoe" })))
         );
         assert_eq!(
             Value::Object(invocation.parameters),

@@ -9,6 +9,7 @@ mod cluster;
 #[path = "../support/engines.rs"]
 mod engines;
 mod faults;
+mod keys;
 mod outage;
 mod proxy;
 mod resolutions;

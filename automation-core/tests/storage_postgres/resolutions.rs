@@ -1,6 +1,7 @@
 //! The `resolutions` table, ours or the customer's. Nothing in it may fail a run.
 
-use automation_core::{PostgresStorage, Status, Storage, Trigger};
+use automation_core::{Context, PostgresStorage, Status, Storage, Trigger};
+use serde_json::json;
 
 use crate::cluster::{SUPERUSER, USER, shared};
 use crate::rows::{open, record, ticket_run, value};
@@ -37,6 +38,18 @@ async fn a_completed_ticket_run_resolves_its_ticket() {
         found,
         [expected("T-1", second.id), expected("T-2", other.id)]
     );
+}
+
+#[tokio::test]
+async fn what_repeats_a_ticket_run_resolves_its_ticket() {
+    let (database, storage) = over("").await;
+    let mut run = ticket_run("T-5");
+    run.trigger = Trigger::Retry;
+    run.context = Some(std::sync::Arc::new(Context::of_ticket(
+        json!({"id": "T-5"}),
+    )));
+    record(&storage, &run, Status::Completed).await;
+    assert_eq!(resolutions(&database).await, [expected("T-5", run.id)]);
 }
 
 #[tokio::test]

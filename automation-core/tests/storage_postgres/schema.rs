@@ -202,3 +202,17 @@ async fn unsecured_tables_are_refused() {
     }
     open(&database).await;
 }
+
+#[tokio::test]
+async fn long_output_is_kept_compressed() {
+    let database = shared().empty();
+    let storage = open(&database).await;
+    let mut run = ticket_run("T-1");
+    run.output = "2026-01-01 12:00:00 INFO cleaned a folder\n".repeat(20_000);
+    one(&storage, insert(&run)).await.unwrap();
+    let client = shared().client(&database, SUPERUSER).await;
+    let sql = "SELECT pg_column_size(output) * 10 < octet_length(output) FROM automation_logs";
+    assert!(value::<bool>(&client, sql).await);
+    let found = storage.get(&run.tenant_id, run.id).await.unwrap();
+    assert_eq!(found.output, run.output);
+}

@@ -5,6 +5,7 @@
     reason = "helpers of tests are not recognised as tests"
 )]
 
+mod backup;
 mod disk;
 mod faults;
 mod opening;

@@ -226,10 +226,9 @@ const FIRST_VERSION: &str = concat!(
          ('01900000-0000-7000-8000-000000000004', 'T-1', 'a.py', 'v1', 'test', 'completed',
              '2026-01-01T12:00:04.000000Z', '2026-01-01T12:00:05.000000Z', 9, 1000000, 7, TRUE, '');
      INSERT INTO automation_stats (id, script_name, execution_date, total_executions, successful_executions,
-         failed_executions, cancelled_executions, duration_us)
-     VALUES ('s', 'a.py', '2026-01-01', 2, 1, 1, 1, 2000000);
-     INSERT INTO automation_durations (script_name, execution_date, bucket, executions)
-     VALUES ('a.py', '2026-01-01', 143, 2);
+         failed_executions, cancelled_executions, duration_us, durations)
+     VALUES ('s', 'a.py', '2026-01-01', 2, 1, 1, 1, 2000000, '143:2');
+     INSERT INTO automation_months SELECT * FROM automation_stats;
      CREATE INDEX customers_own ON automation_logs (actor);",
 );
 

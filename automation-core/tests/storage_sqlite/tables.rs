@@ -162,12 +162,31 @@ pub(crate) fn differences(path: &std::path::Path) -> i64 {
                  avg_execution_time
              FROM automation_stats),
          kept_durations AS (
-             SELECT tenant_id, script_name, execution_date, sum(executions) AS total
-             FROM automation_durations GROUP BY 1, 2, 3)
+             SELECT tenant_id, script_name, execution_date, sum(substr(pair.value, instr(pair.value, ':') + 1)) AS total
+             FROM automation_stats, json_each('[\"' || replace(durations, ' ', '\",\"') || '\"]') AS pair
+             GROUP BY 1, 2, 3)
          SELECT (SELECT count(*) FROM (SELECT * FROM recount EXCEPT SELECT * FROM kept))
              + (SELECT count(*) FROM (SELECT * FROM kept EXCEPT SELECT * FROM recount))
              + (SELECT count(*) FROM (
                  SELECT tenant_id, script_name, day, total FROM recount WHERE total > 0
                  EXCEPT SELECT * FROM kept_durations))",
     )
+}
+
+#[tokio::test]
+async fn long_output_is_kept_compressed_and_short_output_as_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    let mut long = ticket_run("T-1");
+    long.output = "2026-01-01 12:00:00 INFO cleaned a folder\n".repeat(20_000);
+    long.stderr = "short".to_owned();
+    one(&storage, insert(&long)).await.unwrap();
+    let kept: String = value(
+        &beside(&path),
+        "SELECT typeof(output) || ' ' || typeof(stderr) || ' ' || (length(output) < 40000) FROM automation_logs",
+    );
+    assert_eq!(kept, "blob text 1");
+    let found = storage.get(&long.tenant_id, long.id).await.unwrap();
+    assert_eq!((found.output, found.stderr), (long.output, long.stderr));
 }

@@ -2,6 +2,7 @@
 
 use automation_core::Automation;
 use axum::extract::State;
+use axum::http::HeaderMap;
 
 use super::message_of;
 use crate::document::Document;
@@ -11,9 +12,12 @@ use crate::request;
 
 pub(super) async fn manual(
     State(automation): State<Automation>,
+    headers: HeaderMap,
     document: Document,
 ) -> ApiResult<Envelope<RunDto>> {
-    let execution = automation.manual(request::manual(document)?).await?;
+    let mut asked = request::manual(document)?;
+    asked.idempotency_key = request::idempotency_key(&headers)?;
+    let execution = automation.manual(asked).await?;
     let message = message_of("Automation", "completed successfully", &execution);
     Ok(Envelope::new(RunDto::from(execution), message))
 }

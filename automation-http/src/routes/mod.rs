@@ -6,6 +6,7 @@ mod logs;
 mod manual;
 mod python_check;
 mod release;
+mod retry;
 mod scripts;
 mod stats;
 mod test;
@@ -14,7 +15,7 @@ mod validate;
 use std::any::Any;
 use std::sync::Arc;
 
-use automation_core::{Automation, Execution, Status};
+use automation_core::{Automation, Execution, Reason, Status};
 use axum::Router;
 use axum::extract::{FromRef, Request};
 use axum::http::{Method, header};
@@ -63,6 +64,10 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
         (
             "/api/automation/scripts/{name}/release",
             limited(post(release::release)),
+        ),
+        (
+            "/api/automation/executions/{id}/retry",
+            limited(post(retry::retry)),
         ),
         (
             "/api/automation/scripts/validate",
@@ -151,12 +156,17 @@ fn caught(panic: Box<dyn Any + Send>) -> Response {
 /// Returns the sentence about a run's end, for instance `Automation completed successfully`.
 fn message_of(what: &str, completed: &str, execution: &Execution) -> String {
     match execution.status {
+        Status::Starting if execution.is_waiting() => {
+            let reason = execution.reason;
+            format!(
+                "{what} waits: {}",
+                reason.map_or("scheduled", Reason::as_str)
+            )
+        }
         Status::Completed => format!("{what} {completed}"),
         Status::Cancelled => format!("{what} cancelled"),
         Status::Failed | Status::Starting | Status::Running => {
-            let reason = execution
-                .reason
-                .map_or("unknown", automation_core::Reason::as_str);
+            let reason = execution.reason.map_or("unknown", Reason::as_str);
             format!(
                 "{what} failed: {}",
                 execution.error.as_deref().unwrap_or(reason)

@@ -43,6 +43,8 @@ class Automation:
         isolated: bool = True,
         isolate_all: bool = False,
         spool: str | PathLike[str] | None = None,
+        retention_days: int | None = None,
+        retention_failed_days: int | None = None,
     ) -> Automation:
         """Loads the scripts, opens the storage and starts the workers.
 
@@ -59,6 +61,8 @@ class Automation:
                 `sys.executable` with the present `sys.path`, and starts no process before it is needed. Without
                 it, and where `sys.executable` is no Python interpreter, such scripts are refused.
             isolate_all: Whether every script runs there, whatever it says. Refused where there is no such executor.
+            retention_days: Days (UTC) for which ended runs are kept. Default: for ever. Statistics keep what they counted.
+            retention_failed_days: The same for failed runs. Default: as long as others.
             spool: The file that keeps the ends of runs which the storage does not take, until it does or until the next
                 start. None is the file with `.spool` added to the name, where the storage is a file, and else no file.
 
@@ -74,6 +78,7 @@ class Automation:
         classification: dict[str, Any],
         *,
         actor: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Runs the script that the ticket's classification selects, and waits for its end.
 
@@ -81,6 +86,8 @@ class Automation:
             ticket: Has an `id` of 1 to 128 visible characters, and whatever else the script may want to know.
             classification: Has `category` (str), `automation_possible` (bool), and `confidence` (0 to 1) if known.
             actor: Who asks.
+            idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
+                later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
         Returns:
             The run at its end, whether it completed or failed.
@@ -89,6 +96,7 @@ class Automation:
             InvalidRequestError: The ticket, the classification or the actor is malformed.
             AutomationNotPossibleError: The classification says no.
             NoScriptForCategoryError: No script serves the category.
+            ConflictError: Another request was made under the same key.
             InvalidParametersError: The script has a parameter without a default.
             OverloadedError: Every place is taken and the queue is full.
             ClosedError: The handle was shut down.
@@ -104,6 +112,7 @@ class Automation:
         ticket_id: str | None = None,
         actor: str | None = None,
         dry_run: bool = False,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Runs a script by its name, and waits for its end.
 
@@ -113,6 +122,8 @@ class Automation:
             ticket_id: The ticket that the run serves. Default: the execution's own id.
             actor: Who asks.
             dry_run: Whether the script is to change nothing.
+            idempotency_key: Under which at most one execution is recorded: whoever asks again with it, while it runs or
+                later, is answered with that one. 1 to 255 visible ASCII characters; lives as long as the row.
 
         Returns:
             The run at its end, whether it completed or failed.
@@ -120,6 +131,7 @@ class Automation:
         Raises:
             InvalidRequestError: The ticket's id or the actor is malformed.
             ScriptNotFoundError: No script has this name.
+            ConflictError: Another request was made under the same key.
             InvalidScriptError: The script is not fit to run.
             InvalidParametersError: The parameters do not fit the script's schema.
             UnsupportedError: A dry run of a script that has no `dry_run` parameter.
@@ -172,6 +184,21 @@ class Automation:
             StorageError: The storage does not answer.
         """
 
+    def retry(self, id: str, *, actor: str | None = None) -> Execution:
+        """Runs once more what an execution ran that did not complete, with the same parameters, and waits for the end.
+
+        The new run is the next attempt of the same chain, at the script's present version. Of several who ask at the
+        same time one run answers all.
+
+        Raises:
+            InvalidRequestError: It is no execution's id.
+            ExecutionNotFoundError: No execution has it.
+            ConflictError: It is open or completed, or nobody knows what it did and its script is not idempotent.
+            InvalidParametersError: The script takes other parameters now, or took secret ones, which are not kept.
+            ScriptNotFoundError: Its script is gone.
+            StorageError: The run could not be recorded.
+        """
+
     def logs(
         self,
         ticket_id: str,
@@ -194,6 +221,63 @@ class Automation:
             InvalidRequestError: An argument can't be used.
             TicketNotFoundError: No execution is recorded for the ticket.
             StorageError: The storage does not answer.
+        """
+
+    def executions(
+        self,
+        *,
+        ticket_id: str | None = None,
+        script_name: str | None = None,
+        statuses: Sequence[_Status] | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        with_output: bool = False,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Returns a page of the executions that fit, of any ticket, newest first.
+
+        Args:
+            ticket_id: Of this ticket only.
+            script_name: Of this script only.
+            statuses: With one of these statuses only.
+            actor: Asked for by this actor only.
+            since: Accepted at this time or later; with a time zone.
+            until: Accepted before this time; with a time zone.
+            with_output: With `output`, `stderr` and `parsed_output`, which are empty otherwise.
+            limit: Executions at most, 1 to 500.
+            cursor: The `next` of the page before.
+
+        Raises:
+            InvalidRequestError: An argument can't be used.
+            StorageError: The storage does not answer.
+        """
+
+    def prune(self, before: date, *, statuses: Sequence[_Status] | None = None) -> int:
+        """Deletes executions that ended before a day (UTC), with their events; returns how many.
+
+        The statistics keep what they counted of them. Open executions are never deleted.
+
+        Args:
+            before: The first day that is kept; today at the latest.
+            statuses: With one of these terminal statuses only.
+
+        Raises:
+            InvalidRequestError: An argument can't be used.
+            StorageError: The storage does not answer; what went before stays deleted.
+        """
+
+    def back_up(self, path: str | PathLike[str]) -> int:
+        """Copies everything that is recorded into a new file, beside runs; returns its size in bytes.
+
+        Args:
+            path: The new file.
+
+        Raises:
+            UnsupportedError: The storage is not SQLite; PostgreSQL has `pg_dump`.
+            InvalidRequestError: The file is there already, or its folder can't be written.
+            StorageError: The copy failed; no file is left.
         """
 
     def stats(self, *, since: date | None = None, script_name: str | None = None) -> Stats:

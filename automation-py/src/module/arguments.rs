@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use automation_core::limits::PAGE_ROWS_MAX;
 use automation_core::secret::{Secret, Secrets, is_secret_name};
-use automation_core::{Classification, Cursor, Error, ExecutionId, Page, Problem, Status, Ticket};
-use chrono::NaiveDate;
+use automation_core::{
+    Classification, Cursor, Error, ExecutionId, Page, Problem, Retention, Status, Ticket,
+};
+use chrono::{DateTime, NaiveDate, Utc};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDate, PyDateTime, PyDict};
@@ -139,14 +141,64 @@ pub(super) fn statuses(words: Option<Vec<String>>) -> Result<Vec<Status>, Error>
 }
 
 /// Returns a day. A time is refused, since a day is all that is looked at.
-pub(super) fn day(value: &Bound<'_, PyAny>) -> PyResult<NaiveDate> {
+pub(super) fn day(name: &str, value: &Bound<'_, PyAny>) -> PyResult<NaiveDate> {
     if !value.is_instance_of::<PyDate>() || value.is_instance_of::<PyDateTime>() {
         return Err(PyTypeError::new_err(format!(
-            "argument 'since': expected a datetime.date (a day in UTC), got {}",
+            "argument '{name}': expected a datetime.date (a day in UTC), got {}",
             value.get_type().name()?
         )));
     }
     value.extract()
+}
+
+/// Returns an instant. One without a time zone is refused: whose noon it is, nobody knows.
+pub(super) fn instant(
+    name: &str,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<DateTime<Utc>>> {
+    let Some(value) = value else { return Ok(None) };
+    let is_known = value.is_instance_of::<PyDateTime>() && !value.getattr("tzinfo")?.is_none();
+    if !is_known {
+        return Err(PyTypeError::new_err(format!(
+            "argument '{name}': expected a datetime.datetime with a time zone, got {}",
+            value.repr()?
+        )));
+    }
+    let utc = value
+        .py()
+        .import("datetime")?
+        .getattr("timezone")?
+        .getattr("utc")?;
+    value
+        .call_method1("astimezone", (utc,))?
+        .extract()
+        .map(Some)
+}
+
+/// Returns for how long ended runs are kept.
+pub(super) fn retention(
+    days: Option<i64>,
+    failed_days: Option<i64>,
+) -> Result<Option<Retention>, Error> {
+    let read = |name: &str, days: Option<i64>| {
+        let read = days.map(|days| {
+            u32::try_from(days).map_err(|_| {
+                let detail = format!("is {days}, expected days from 0");
+                Error::invalid_request(format!("/{name}"), detail)
+            })
+        });
+        read.transpose()
+    };
+    let failed_days = read("retention_failed_days", failed_days)?;
+    match (read("retention_days", days)?, failed_days) {
+        (Some(days), Some(failed)) => Ok(Some(Retention::days(days).with_failed_days(failed))),
+        (Some(days), None) => Ok(Some(Retention::days(days))),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let detail = "needs retention_days, for the runs that did not fail";
+            Err(Error::invalid_request("/retention_failed_days", detail))
+        }
+    }
 }
 
 /// Returns how many there may be of something.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automation_core::limits::{PAGE_ROWS, SHUTDOWN_GRACE};
-use automation_core::{ExecuteRequest, LogsQuery, ManualRequest, StatsQuery, TestRequest};
+use automation_core::{
+    ExecuteRequest, ExecutionsQuery, LogsQuery, ManualRequest, PruneRequest, StatsQuery,
+    TestRequest,
+};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -58,7 +61,7 @@ fn isolation(py: Python<'_>) -> PyResult<Option<(PathBuf, Vec<PathBuf>)>> {
 #[pymethods]
 impl Automation {
     #[new]
-    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None))]
+    #[pyo3(signature = (scripts, storage = "memory:", *, secrets = None, workers = None, executions_max = None, queue_max = None, isolated = true, isolate_all = false, spool = None, retention_days = None, retention_failed_days = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -71,6 +74,8 @@ impl Automation {
         isolated: bool,
         isolate_all: bool,
         spool: Option<PathBuf>,
+        retention_days: Option<i64>,
+        retention_failed_days: Option<i64>,
     ) -> PyResult<Self> {
         let storage = StorageUrl::parse(storage).or_raise(py)?;
         let shown = format!(
@@ -84,6 +89,7 @@ impl Automation {
             queue_max: arguments::count("queue_max", queue_max, 0).or_raise(py)?,
             isolation: isolated.then(|| isolation(py)).transpose()?.flatten(),
             isolate_all,
+            retention: arguments::retention(retention_days, retention_failed_days).or_raise(py)?,
             spool,
             scripts,
             storage,
@@ -93,19 +99,21 @@ impl Automation {
     }
 
     /// Runs the script that the ticket's classification selects, and waits for its end.
-    #[pyo3(signature = (ticket, classification, *, actor = None))]
+    #[pyo3(signature = (ticket, classification, *, actor = None, idempotency_key = None))]
     fn execute(
         &self,
         py: Python<'_>,
         ticket: &Bound<'_, PyDict>,
         classification: &Bound<'_, PyDict>,
         actor: Option<String>,
+        idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let mut request = ExecuteRequest::new(
             arguments::ticket(ticket).or_raise(py)?,
             arguments::classification(classification).or_raise(py)?,
         );
         request.actor = actor;
+        request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.execute(request).await },
@@ -114,7 +122,8 @@ impl Automation {
     }
 
     /// Runs a script by its name, and waits for its end.
-    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false))]
+    #[pyo3(signature = (script_name, parameters = None, *, ticket_id = None, actor = None, dry_run = false, idempotency_key = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn manual(
         &self,
         py: Python<'_>,
@@ -123,6 +132,7 @@ impl Automation {
         ticket_id: Option<String>,
         actor: Option<String>,
         dry_run: bool,
+        idempotency_key: Option<String>,
     ) -> PyResult<Execution> {
         let parameters = arguments::parameters(script_name, parameters).or_raise(py)?;
         let mut request = ManualRequest::new(script_name)
@@ -130,6 +140,7 @@ impl Automation {
             .with_dry_run(dry_run);
         request.ticket_id = ticket_id;
         request.actor = actor;
+        request.idempotency_key = idempotency_key;
         let execution = self.door.ask(
             py,
             |automation| async move { automation.manual(request).await },
@@ -186,6 +197,16 @@ impl Automation {
         Ok(execution?.into())
     }
 
+    /// Runs once more what an execution ran that did not complete, and waits for the end.
+    #[pyo3(signature = (id, *, actor = None))]
+    fn retry(&self, py: Python<'_>, id: &str, actor: Option<String>) -> PyResult<Execution> {
+        let id = arguments::execution_id(id).or_raise(py)?;
+        let execution = self.door.ask(py, move |automation| async move {
+            automation.retry(id, actor.as_deref()).await
+        });
+        Ok(execution?.into())
+    }
+
     /// Returns a page of a ticket's executions, newest first.
     #[pyo3(signature = (ticket_id, *, script_name = None, statuses = None, limit = 50, cursor = None))]
     fn logs(
@@ -207,6 +228,63 @@ impl Automation {
         Page::new(py, listing?)
     }
 
+    /// Returns a page of the executions that fit, of any ticket, newest first.
+    #[pyo3(signature = (*, ticket_id = None, script_name = None, statuses = None, actor = None, since = None, until = None, with_output = false, limit = 50, cursor = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn executions(
+        &self,
+        py: Python<'_>,
+        ticket_id: Option<String>,
+        script_name: Option<String>,
+        statuses: Option<Vec<String>>,
+        actor: Option<String>,
+        since: Option<&Bound<'_, PyAny>>,
+        until: Option<&Bound<'_, PyAny>>,
+        with_output: bool,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> PyResult<Page> {
+        let page = arguments::page(limit, cursor).or_raise(py)?;
+        let query = ExecutionsQuery {
+            ticket_id,
+            script_name,
+            statuses: arguments::statuses(statuses).or_raise(py)?,
+            actor,
+            since: arguments::instant("since", since)?,
+            until: arguments::instant("until", until)?,
+            with_output,
+        };
+        let listing = self.door.ask(py, |automation| async move {
+            automation.executions(query, page).await
+        });
+        Page::new(py, listing?)
+    }
+
+    /// Deletes executions that ended before a day (UTC), with their events; returns how many.
+    #[pyo3(signature = (before, *, statuses = None))]
+    fn prune(
+        &self,
+        py: Python<'_>,
+        before: &Bound<'_, PyAny>,
+        statuses: Option<Vec<String>>,
+    ) -> PyResult<u64> {
+        let statuses = arguments::statuses(statuses).or_raise(py)?;
+        let request =
+            PruneRequest::before(arguments::day("before", before)?).with_statuses(statuses);
+        self.door.ask(
+            py,
+            |automation| async move { automation.prune(request).await },
+        )
+    }
+
+    /// Copies everything that is recorded into a new file; returns its size in bytes.
+    fn back_up(&self, py: Python<'_>, path: PathBuf) -> PyResult<u64> {
+        self.door.ask(
+            py,
+            |automation| async move { automation.back_up(path).await },
+        )
+    }
+
     /// Returns the statistics.
     #[pyo3(signature = (*, since = None, script_name = None))]
     fn stats(
@@ -216,7 +294,9 @@ impl Automation {
         script_name: Option<String>,
     ) -> PyResult<Py<Stats>> {
         let query = StatsQuery {
-            since: since.map(arguments::day).transpose()?,
+            since: since
+                .map(|since| arguments::day("since", since))
+                .transpose()?,
             script_name,
             ..StatsQuery::default()
         };

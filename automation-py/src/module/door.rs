@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use automation_core::limits::SHUTDOWN_GRACE;
 use automation_core::secret::Secrets;
-use automation_core::{Automation, BuildError, Error, Executor, Result, ScriptRegistry, Storage};
+use automation_core::{
+    Automation, BuildError, Error, Executor, Result, Retention, ScriptRegistry, Storage,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use tokio::runtime::Handle;
@@ -29,6 +31,8 @@ pub(super) struct Settings {
     pub(super) isolation: Option<(PathBuf, Vec<PathBuf>)>,
     /// Whether it isolates all of them.
     pub(super) isolate_all: bool,
+    /// For how long ended runs are kept, if not for ever.
+    pub(super) retention: Option<Retention>,
     pub(super) executions_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
 }
@@ -72,6 +76,9 @@ impl Settings {
         }
         if let Some(queue_max) = self.queue_max {
             builder = builder.queue_max(queue_max);
+        }
+        if let Some(retention) = self.retention {
+            builder = builder.retention(retention);
         }
         builder.build().map_err(refused)
     }

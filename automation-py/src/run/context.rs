@@ -90,7 +90,7 @@ impl Context {
     #[getter]
     fn ticket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let run = run()?;
-        let convert = || optional(py, run.invocation.ticket.as_ref());
+        let convert = || optional(py, run.invocation.ticket.as_deref());
         cached(py, &run, 1, convert).map(Bound::unbind)
     }
 
@@ -98,7 +98,7 @@ impl Context {
     #[getter]
     fn classification(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let run = run()?;
-        let convert = || optional(py, run.invocation.classification.as_ref());
+        let convert = || optional(py, run.invocation.classification.as_deref());
         cached(py, &run, 2, convert).map(Bound::unbind)
     }
 

@@ -111,8 +111,8 @@ impl Case {
     }
 
     pub(crate) fn ticket(mut self, ticket: Value) -> Self {
-        self.invocation.ticket = Some(ticket);
-        self.invocation.classification = Some(json!({ "category": "Device Slow" }));
+        self.invocation.ticket = Some(Arc::new(ticket));
+        self.invocation.classification = Some(Arc::new(json!({ "category": "Device Slow" })));
         self
     }
 

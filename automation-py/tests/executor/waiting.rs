@@ -73,7 +73,7 @@ async fn what_nobody_waited_for_leaves_no_zombies() {
         "subprocess.Popen(['false'])",
         "threading.Thread(target=subprocess.Popen, args=(['false'],)).start()",
     ] {
-        let source = format!("import os, subprocess, threading, time\n{start}\ntime.sleep(0.1)\n");
+        let source = format!("import os, subprocess, threading, time\n{start}\ntime.sleep(0.5)\n");
         Case::new(&source).run(&executor).await;
         assert_eq!(zombies("false"), 0, "{start}");
     }
@@ -98,12 +98,15 @@ async fn the_programs_of_others_are_not_charged() {
     let owner = format!(
         "import os, time\nloop = 'i=0; while [ $i -lt 700000 ]; do i=$((i+1)); done'\n\
          child = os.posix_spawn('/bin/sh', ['sh', '-c', loop], os.environ)\n\
-         open({path:?}, 'w').write(str(child))\ntime.sleep(4)\n"
+         open({path:?}, 'w').write(str(child))\n\
+         while os.path.exists({path:?}): time.sleep(0.05)\n"
     );
     // What `subprocess._cleanup` does with the programs that others gave up.
     let other = format!(
-        "import os, time\ntime.sleep(3)\nchild = int(open({path:?}).read())\n\
-         assert os.waitpid(child, os.WNOHANG)[0] == child\n"
+        "import os, time\nwhile not os.path.exists({path:?}) or os.path.getsize({path:?}) == 0: time.sleep(0.05)\n\
+         child = int(open({path:?}).read())\n\
+         while ') Z ' not in open(f'/proc/{{child}}/stat').read(): time.sleep(0.05)\n\
+         assert os.waitpid(child, os.WNOHANG)[0] == child\nos.remove({path:?})\n"
     );
     let (owner, other) = tokio::join!(
         Case::new(&owner).run(&executor),

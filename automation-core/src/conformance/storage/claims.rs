@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::samples::{at, claim, finish, fresh, fresh_of, get, id, ids, insert_all, one, run};
-use crate::execution::{Execution, InstanceId, TenantId};
+use super::samples::{
+    at, claim, finish, fresh, fresh_of, get, id, ids, insert_all, one, run, transition,
+};
+use crate::execution::{Execution, InstanceId, Reason, TenantId};
 use crate::status::Status;
-use crate::storage::{Applied, Claim, Storage, Write, WriteError};
+use crate::storage::{Applied, Change, Claim, Storage, Write, WriteError};
 
 /// An execution that is due.
 fn due(n: u64) -> Execution {
@@ -122,6 +124,84 @@ pub async fn concurrent_claims_never_share_a_row(storage: &Arc<dyn Storage>) {
     let taken: Vec<_> = callers.join_all().await.concat();
     let distinct: HashSet<_> = ids(&taken).into_iter().collect();
     assert_eq!((taken.len(), distinct.len()), (40, 40));
+}
+
+/// What is made to wait is held by nobody, waits for what was asked, and fences whoever knew it before; its dispatch
+/// leaves no reason.
+pub async fn a_wait_releases_and_fences(storage: &Arc<dyn Storage>) {
+    let before = Execution {
+        reason: Some(Reason::AwaitingApproval),
+        claimed_by: Some(InstanceId::new("host-1")),
+        lease_until: Some(at(60)),
+        ..fresh(1)
+    };
+    insert_all(storage, std::slice::from_ref(&before)).await;
+    let wait = |reason, run_at| Change::Wait { reason, run_at };
+    let change = wait(Some(Reason::Backoff), Some(at(-1)));
+    let answer = one(storage, transition(&before, change)).await;
+    assert_eq!(answer.unwrap(), Applied::Transitioned);
+    let waiting = Execution {
+        reason: Some(Reason::Backoff),
+        run_at: Some(at(-1)),
+        claimed_by: None,
+        lease_until: None,
+        epoch: before.epoch + 1,
+        ..before.clone()
+    };
+    assert_eq!(get(storage, &before).await, waiting);
+    for stale in [finish(&before, Status::Cancelled), run(&before)] {
+        let answer = one(storage, stale).await;
+        assert!(
+            matches!(answer, Err(WriteError::Mismatch { .. })),
+            "{answer:?}"
+        );
+    }
+    let taken = take(storage, claim("host-1", 10)).await;
+    assert_eq!(ids(&taken), [id(1)], "what is due can be claimed");
+    let nothing = transition(&taken[0], wait(None, None));
+    one(storage, nothing).await.unwrap();
+    let idle = get(storage, &before).await;
+    assert_eq!((idle.reason, idle.run_at), (None, None));
+    assert_eq!(take(storage, claim("host-1", 10)).await, []);
+    let again = transition(&idle, wait(Some(Reason::Scheduled), None));
+    one(storage, again).await.unwrap();
+    let idle = get(storage, &before).await;
+    one(storage, run(&idle)).await.unwrap();
+    assert_eq!(get(storage, &before).await.reason, None);
+}
+
+/// Only what is `starting` can be made to wait, and of many who try at the same time one succeeds.
+pub async fn only_what_starts_can_wait(storage: &Arc<dyn Storage>) {
+    let wait = || Change::Wait {
+        reason: None,
+        run_at: None,
+    };
+    for (n, status) in [(1, Status::Running), (2, Status::Cancelled)] {
+        let row = Execution {
+            status: Status::Running,
+            ..fresh(n)
+        };
+        insert_all(storage, std::slice::from_ref(&row)).await;
+        if status.is_terminal() {
+            one(storage, finish(&row, status)).await.unwrap();
+        }
+        let row = get(storage, &row).await;
+        let answer = one(storage, transition(&row, wait())).await;
+        assert!(
+            matches!(answer, Err(WriteError::Mismatch { .. })),
+            "{status}: {answer:?}"
+        );
+        assert_eq!(get(storage, &row).await, row);
+    }
+    let row = fresh(3);
+    insert_all(storage, std::slice::from_ref(&row)).await;
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (storage, write) = (Arc::clone(storage), transition(&row, wait()));
+        callers.spawn(async move { one(&storage, write).await.is_ok() });
+    }
+    let winners = callers.join_all().await.into_iter().filter(|won| *won);
+    assert_eq!(winners.count(), 1);
 }
 
 /// A renewal prolongs every lease that its instance holds, nothing else, and never shortens one.

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::samples::{Numbers, append, at, end, fresh_of, id, record};
-use crate::execution::{Execution, InstanceId, Isolation, TenantId, Trigger};
-use crate::request::{Page, StatsQuery};
+use crate::execution::{Execution, InstanceId, Isolation, Reason, TenantId, Trigger};
+use crate::request::{Cursor, Page, StatsQuery};
 use crate::status::Status;
 use crate::storage::{
-    Change, Claim, ExecutionQuery, MemoryStorage, Record, RecordKind, Storage, Transition, Write,
+    Change, Claim, ExecutionQuery, MemoryStorage, Prune, Record, RecordKind, Storage, Transition,
+    Write,
 };
 
 const TENANTS: [&str; 2] = ["default", "other"];
 const INSTANCES: [&str; 2] = ["host-1", "host-2"];
-const KEYS: [&str; 3] = ["a", "b", "c"];
+/// The last belongs to an execution.
+const KEYS: [&str; 3] = ["a", "b", "01900000-0000-7000-8000-000000000003 c"];
 /// So few executions that most writes meet one.
 const EXECUTIONS: u64 = 24;
 
@@ -40,7 +42,7 @@ pub async fn histories_equal_those_in_memory(storage: &Arc<dyn Storage>) {
 }
 
 fn write(numbers: &mut Numbers) -> Write {
-    match numbers.below(16) {
+    match numbers.below(18) {
         0..=3 => Write::Insert(Box::new(execution(numbers))),
         4..=8 => Write::Transition(Box::new(transition(numbers))),
         9..=10 => Write::Claim(Claim {
@@ -62,9 +64,31 @@ fn write(numbers: &mut Numbers) -> Write {
             expected: numbers.one_of(&[None, None, Some(1), Some(2)]),
             record: keyed(numbers),
         },
-        _ => Write::Delete {
+        15 => Write::Delete {
             record: keyed(numbers),
         },
+        _ => Write::Prune(prune(numbers)),
+    }
+}
+
+/// Seldom of the day on which most executions end, so that something is left.
+fn prune(numbers: &mut Numbers) -> Prune {
+    let statuses: &[&[Status]] = &[
+        &[],
+        &[Status::Completed],
+        &[Status::Failed, Status::Cancelled],
+    ];
+    let days = numbers.one_of(&[0, 0, 0, 1]);
+    Prune {
+        tenant_id: numbers
+            .one_of(&[None, Some(TENANTS[0]), Some("nobody")])
+            .map(TenantId::new),
+        before: (at(0) + chrono::TimeDelta::days(days)).date_naive(),
+        statuses: numbers.one_of(statuses).to_vec(),
+        rows_max: usize::try_from(1 + numbers.below(3)).unwrap(),
+        after: numbers
+            .one_of(&[None, None, Some("nonsense")])
+            .map(Cursor::new),
     }
 }
 
@@ -77,6 +101,8 @@ fn execution(numbers: &mut Numbers) -> Execution {
         ticket_id: numbers.one_of(&["T-1", "T-2"]).to_owned(),
         idempotency_key: key.map(str::to_owned),
         priority: numbers.one_of(&[0, 0, 5]),
+        parent_id: numbers.one_of(&[None, None, Some(id(2))]),
+        root_id: numbers.one_of(&[None, None, Some(id(4))]),
         run_at: numbers.one_of(&[None, Some(0), Some(5)]).map(at),
         lease_until: numbers.one_of(&[None, None, Some(4)]).map(at),
         claimed_by: numbers
@@ -96,8 +122,14 @@ fn transition(numbers: &mut Numbers) -> Transition {
             lease_until: at(6),
             isolation: numbers.one_of(&[Isolation::InProcess, Isolation::Process]),
         }
+    } else if numbers.below(4) == 0 {
+        Change::Wait {
+            reason: numbers.one_of(&[None, Some(Reason::Backoff)]),
+            run_at: numbers.one_of(&[None, Some(0), Some(5)]).map(at),
+        }
     } else {
         let mut end = end(numbers.one_of(&Status::ALL));
+        end.completed_at = at(numbers.one_of(&[60, 60, -86_400]));
         end.duration_us = numbers.one_of(&[None, Some(1_500), Some(900_000)]);
         end.output_bytes = numbers.below(100);
         end.parsed_output = numbers.one_of(&[None, Some(1)]).map(|n| json!({ "n": n }));

@@ -60,9 +60,13 @@ fn sample(n: u64, numbers: &mut Numbers) -> Execution {
         tenant_id: TenantId::new(numbers.one_of(&["default", "other"])),
         ticket_id: numbers.one_of(&["T-1", "T-2"]).to_owned(),
         script_name: numbers.one_of(&["a.py", "b.py"]).to_owned(),
+        actor: numbers
+            .one_of(&[None, Some("ann"), Some("bob")])
+            .map(str::to_owned),
         status: numbers.one_of(&[Status::Starting, Status::Running]),
         started_at: at(numbers.one_of(&[0, 1, 2, 3])),
         lease_until: lease.map(at),
+        idempotency_key: (n % 2 == 1).then(|| format!("key {n}")),
         ..fresh(n)
     }
 }
@@ -84,10 +88,12 @@ fn sample_query(numbers: &mut Numbers) -> ExecutionQuery {
             .map(id),
         ticket_id: word(numbers.one_of(&[None, None, Some("T-1"), Some("T-9")])),
         script_name: word(numbers.one_of(&[None, None, Some("a.py"), Some("A.py")])),
+        actor: word(numbers.one_of(&[None, None, None, Some("ann"), Some("Ann")])),
         statuses: numbers.one_of(statuses).to_vec(),
         since: numbers.one_of(&[None, None, Some(1), Some(2)]).map(at),
         until: numbers.one_of(&[None, None, Some(1), Some(3)]).map(at),
         lease_before: numbers.one_of(&[None, None, Some(11), Some(20)]).map(at),
+        idempotency_key: word(numbers.one_of(&[None, None, None, Some("key 3")])),
         without_output: false,
     }
 }
@@ -105,8 +111,10 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         && query.id.is_none_or(|id| id == row.id)
         && is(&query.ticket_id, &row.ticket_id)
         && is(&query.script_name, &row.script_name)
+        && (query.actor.is_none() || query.actor == row.actor)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))
         && query.since.is_none_or(|since| row.started_at >= since)
+        && (query.idempotency_key.is_none() || query.idempotency_key == row.idempotency_key)
         && before(query.until, Some(row.started_at))
         && before(query.lease_before, row.lease_until)
 }
@@ -288,6 +296,7 @@ pub async fn a_list_can_leave_output_out(storage: &Arc<dyn Storage>) {
     let found = storage.list(&query, &Page::default()).await.unwrap();
     row.output.clear();
     row.stderr.clear();
+    row.context = None;
     row.parsed_output = None;
     assert_eq!(found.items, [row]);
 }

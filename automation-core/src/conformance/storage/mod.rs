@@ -15,6 +15,7 @@ mod events;
 mod histories;
 mod life;
 mod lists;
+mod prune;
 mod records;
 mod samples;
 mod stats;
@@ -32,6 +33,7 @@ pub use self::events::*;
 pub use self::histories::*;
 pub use self::life::*;
 pub use self::lists::*;
+pub use self::prune::*;
 pub use self::records::*;
 pub use self::stats::*;
 pub use self::tenants::*;
@@ -79,6 +81,8 @@ macro_rules! storage_conformance {
                 claim_fences_the_holder_before
                 claim_takes_no_more_than_asked
                 concurrent_claims_never_share_a_row
+                a_wait_releases_and_fences
+                only_what_starts_can_wait
                 renew_prolongs_own_open_leases
                 events_keep_order_and_number
                 an_event_number_is_taken_once
@@ -100,6 +104,12 @@ macro_rules! storage_conformance {
                 foreign_cursor_is_invalid
                 empty_answers
                 a_list_can_leave_output_out
+                pruning_keeps_the_statistics_exact
+                pruning_takes_what_fits_and_nothing_else
+                pruning_takes_what_belongs_to_a_row
+                pruning_keeps_what_open_executions_name
+                pruning_goes_on_from_call_to_call
+                pruning_is_taken_back_with_its_call
                 records_grow_by_revision
                 put_of_another_revision_is_refused
                 delete_needs_the_revision
@@ -109,6 +119,7 @@ macro_rules! storage_conformance {
                 stats_count_each_outcome
                 test_and_rollback_are_not_counted
                 stats_by_day_and_script
+                stats_since_any_day_count_each_run_once
                 recent_are_the_newest_finished
                 stats_equal_model
                 tenants_are_invisible_to_each_other
@@ -155,6 +166,7 @@ mod tests {
             include_str!("histories.rs"),
             include_str!("life.rs"),
             include_str!("lists.rs"),
+            include_str!("prune.rs"),
             include_str!("records.rs"),
             include_str!("stats.rs"),
             include_str!("tenants.rs"),

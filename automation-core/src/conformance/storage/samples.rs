@@ -7,8 +7,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::execution::{
-    Completion, Concern, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation, Reason,
-    ResourceUsage, TenantId, Trigger,
+    Completion, Concern, Context, Event, EventKind, Execution, ExecutionId, InstanceId, Isolation,
+    Reason, ResourceUsage, TenantId, Trigger,
 };
 use crate::request::{Listing, Page};
 use crate::status::Status;
@@ -51,6 +51,11 @@ pub(super) fn full(n: u64) -> Execution {
         actor: Some("Анна 🙂".to_owned()),
         parameters: json!({"path": "C:\\temp\n", "deep": [1, -2, 2.5, null, true, {"ü": ""}], "": "empty"}),
         dry_run: true,
+        context: Some(Arc::new(Context {
+            ticket: Some(Arc::new(json!({"id": "票-7", "ä": [null, 0.1]}))),
+            classification: Some(Arc::new(json!("anything"))),
+            digest: Some("d".repeat(64)),
+        })),
         reason: Some(Reason::NotStarted),
         completed_at: Some(at(1) + TimeDelta::microseconds(1)),
         run_at: Some(at(-1) + TimeDelta::microseconds(999_999)),

@@ -128,6 +128,34 @@ pub async fn stats_by_day_and_script(storage: &Arc<dyn Storage>) {
     }
 }
 
+/// From whichever day on: each run of months is counted once, at the edges of months and years, too.
+pub async fn stats_since_any_day_count_each_run_once(storage: &Arc<dyn Storage>) {
+    let first = at(0) - TimeDelta::days(40);
+    for n in 0..100 {
+        let row = running(n);
+        insert_all(storage, std::slice::from_ref(&row)).await;
+        let day = first + TimeDelta::days(n.try_into().unwrap());
+        let mut end = Completion::new(Status::Completed, None, day);
+        end.duration_us = Some(n);
+        one(storage, transition(&row, Change::End(end)))
+            .await
+            .unwrap();
+    }
+    for n in 0..=100_u64 {
+        let day = first + TimeDelta::days(n.try_into().unwrap());
+        let query = StatsQuery {
+            since: Some(day.date_naive()),
+            ..StatsQuery::default()
+        };
+        let all = storage.stats(&query).await.unwrap().all;
+        assert_eq!(
+            (all.total, all.duration_us),
+            (100 - n, (n..100).sum()),
+            "{day}"
+        );
+    }
+}
+
 /// The newest finished executions are shown without output, `RECENT_MAX` at most.
 pub async fn recent_are_the_newest_finished(storage: &Arc<dyn Storage>) {
     let count = RECENT_MAX as u64 + 3;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::{Entry, Isolation, Metadata, Risk, Script};
+use super::super::{Entry, Isolation, Metadata, RetryPolicy, Risk, Script};
 use super::{errors, parse, warnings};
-use crate::execution::Effect;
+use crate::execution::{Effect, Reason};
 use crate::executor::RunLimits;
 use crate::limits;
 
@@ -55,6 +55,7 @@ type = "string""#,
             isolation: Isolation::Process,
             risk: Risk::High,
             idempotent: true,
+            retry: None,
             entry: Entry::Run,
             context_argv: false,
             requires_python: Some(">=3.9, <4".into()),
@@ -221,7 +222,7 @@ fn unknown_keys_are_errors_with_the_nearest_known_key() {
     one_error(
         "[tool.automation]\nowner = \"ana\"",
         "4:3: [tool.automation]: unknown key \"owner\", expected one of category, order, description, timeout_seconds, \
-         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, context_argv, parameters, output_schema",
+         memory_mb, cpu_seconds, output_kib, children_max, isolation, risk, entry, deny, idempotent, context_argv, parameters, output_schema, retry",
     );
 }
 
@@ -386,4 +387,56 @@ fn the_version_is_that_of_sha256sum_and_a_byte_order_mark_is_part_of_it() {
         Script::parse("x.py", b"\xef\xbb\xbf").unwrap().version(),
         plain.version()
     );
+}
+
+#[test]
+fn a_retry_policy_is_read_with_its_defaults() {
+    let retry = |toml: &str| {
+        let toml = format!("[tool.automation]\n{toml}");
+        parse(&toml).unwrap().metadata().retry.clone()
+    };
+    assert_eq!(retry(""), None);
+    assert_eq!(retry("retry = {}"), Some(RetryPolicy::default()));
+    let given = "retry = { max = 5, backoff = 2.5, jitter = 0, on = [\"timeout\", \"orphaned\"] }\nidempotent = true";
+    let expected = RetryPolicy {
+        max: 5,
+        backoff: Duration::from_millis(2500),
+        jitter: 0.0,
+        on: vec![Reason::Timeout, Reason::Orphaned],
+    };
+    assert_eq!(retry(given), Some(expected));
+}
+
+#[test]
+fn what_a_retry_policy_can_not_be_is_said() {
+    for (toml, expected) in [
+        ("retry = 3", "retry is 3, expected a table"),
+        (
+            "retry = { max = 0 }",
+            "max is 0, expected a whole number from 1 to 100",
+        ),
+        (
+            "retry = { backoff = 7200 }",
+            "backoff is 7200, expected a number of seconds from 0 to 3600",
+        ),
+        (
+            "retry = { jitter = 1.5 }",
+            "jitter is 1.5, expected a number from 0 to 1",
+        ),
+        (
+            "retry = { on = [\"orphaned\"] }",
+            "that needs idempotent = true",
+        ),
+        (
+            "retry = { on = [\"cancelled_by_request\"] }",
+            "on holds \"cancelled_by_request\", expected one of",
+        ),
+        ("retry = { tries = 3 }", "unknown key \"tries\""),
+    ] {
+        let found = errors(&format!("[tool.automation]\n{toml}"));
+        assert!(
+            found.iter().any(|error| error.contains(expected)),
+            "{toml}: {found:?}"
+        );
+    }
 }

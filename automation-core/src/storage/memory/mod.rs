@@ -1,5 +1,6 @@
 //! Executions in memory: the default, and the model for the other backends. Loses everything with the process.
 
+mod prune;
 mod reads;
 mod state;
 
@@ -194,6 +195,7 @@ fn copy(row: &Execution, without_output: bool) -> Execution {
             output: String::new(),
             stderr: String::new(),
             parsed_output: None,
+            context: None,
             ..row.clone()
         }
     } else {

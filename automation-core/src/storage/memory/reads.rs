@@ -51,6 +51,9 @@ impl State {
     fn narrowest(&self, query: &ExecutionQuery) -> Option<&Index> {
         let only_open =
             !query.statuses.is_empty() && !query.statuses.iter().any(|status| status.is_terminal());
+        if let (Some(tenant), Some(key)) = (&query.tenant_id, &query.idempotency_key) {
+            return self.by_key.get(&(tenant.clone(), key.clone()));
+        }
         match (&query.tenant_id, &query.ticket_id) {
             (Some(tenant), Some(ticket)) => self.by_ticket.get(&(tenant.clone(), ticket.clone())),
             _ if only_open => Some(&self.open),
@@ -170,7 +173,9 @@ fn fits(row: &Execution, query: &ExecutionQuery) -> bool {
         && query.id.is_none_or(|id| id == row.id)
         && same(&query.ticket_id, &row.ticket_id)
         && same(&query.script_name, &row.script_name)
+        && (query.actor.is_none() || query.actor == row.actor)
         && (query.statuses.is_empty() || query.statuses.contains(&row.status))
+        && (query.idempotency_key.is_none() || query.idempotency_key == row.idempotency_key)
         && query
             .lease_before
             .is_none_or(|before| row.lease_until.is_some_and(|until| until < before))

@@ -26,27 +26,29 @@ pub(super) struct State {
     pub(super) open: Index,
     pub(super) by_tenant: HashMap<TenantId, Index>,
     pub(super) by_ticket: HashMap<(TenantId, String), Index>,
-    keys: HashMap<(TenantId, String), ExecutionId>,
+    /// Each holds one place.
+    pub(super) by_key: HashMap<(TenantId, String), Index>,
     pub(super) events: HashMap<ExecutionId, BTreeMap<u32, Event>>,
     pub(super) records: BTreeMap<RecordKey, Record>,
     pub(super) days: BTreeMap<(TenantId, NaiveDate, String), ScriptStats>,
 }
 
 /// What the writes of one call did so far.
-struct Call {
+pub(super) struct Call {
     /// How to take it back; left empty when there is only one write, which does all or nothing by itself.
     undo: Vec<Undo>,
     undoable: bool,
     /// The executions that it ended, to be counted once all went well.
-    ended: Vec<ExecutionId>,
+    ended: Vec<Arc<Execution>>,
 }
 
 /// How to take one write back.
-enum Undo {
+pub(super) enum Undo {
     Insert(ExecutionId),
     Change(Arc<Execution>),
     Append(ExecutionId, u32),
     Record(RecordKey, Option<Record>),
+    Prune(Arc<Execution>, BTreeMap<u32, Event>),
 }
 
 impl Call {
@@ -58,7 +60,7 @@ impl Call {
         }
     }
 
-    fn did(&mut self, undo: impl FnOnce() -> Undo) {
+    pub(super) fn did(&mut self, undo: impl FnOnce() -> Undo) {
         if self.undoable {
             self.undo.push(undo());
         }
@@ -98,6 +100,7 @@ impl State {
             Write::Append(event) => self.append(event, call),
             Write::Put { record, expected } => self.put(record, expected, call),
             Write::Delete { record } => self.delete(&record, call),
+            Write::Prune(prune) => self.prune(&prune, call),
         }
     }
 
@@ -108,7 +111,7 @@ impl State {
         }
         if let Some(key) = &execution.idempotency_key
             && self
-                .keys
+                .by_key
                 .contains_key(&(execution.tenant_id.clone(), key.clone()))
         {
             return Err(write::existing_key(key));
@@ -120,7 +123,7 @@ impl State {
         Ok(Applied::Inserted)
     }
 
-    fn index(&mut self, execution: &Execution) {
+    pub(super) fn index(&mut self, execution: &Execution) {
         let (place, tenant) = (place(execution), &execution.tenant_id);
         let ticket = (tenant.clone(), execution.ticket_id.clone());
         self.all.insert(place);
@@ -131,7 +134,8 @@ impl State {
             .insert(place);
         self.by_ticket.entry(ticket).or_default().insert(place);
         if let Some(key) = execution.idempotency_key.clone() {
-            self.keys.insert((tenant.clone(), key), execution.id);
+            let index = Index::from([place]);
+            self.by_key.insert((tenant.clone(), key), index);
         }
     }
 
@@ -150,23 +154,31 @@ impl State {
             status: row.status,
         })?;
         call.did(|| Undo::Change(Arc::clone(row)));
-        let row = Arc::make_mut(row);
+        let changed = Arc::make_mut(row);
         match transition.change {
             Change::Run {
                 claimed_by,
                 lease_until,
                 isolation,
             } => {
-                row.status = Status::Running;
-                row.isolation = isolation;
-                row.claimed_by = Some(claimed_by);
-                row.lease_until = Some(held::time(lease_until));
+                changed.status = Status::Running;
+                changed.reason = None;
+                changed.isolation = isolation;
+                changed.claimed_by = Some(claimed_by);
+                changed.lease_until = Some(held::time(lease_until));
+            }
+            Change::Wait { reason, run_at } => {
+                changed.reason = reason;
+                changed.run_at = run_at.map(held::time);
+                (changed.claimed_by, changed.lease_until) = (None, None);
+                changed.epoch += 1;
             }
             Change::End(mut completion) => {
                 held::completion(&mut completion);
-                row.end(completion);
-                self.open.remove(&place(row));
-                call.ended.push(row.id);
+                changed.end(completion);
+                let place = place(changed);
+                call.ended.push(Arc::clone(row));
+                self.open.remove(&place);
             }
         }
         Ok(Applied::Transitioned)
@@ -270,7 +282,9 @@ impl State {
 
     fn undo(&mut self, undo: Undo) {
         match undo {
-            Undo::Insert(id) => self.remove(id),
+            Undo::Insert(id) => {
+                self.remove(id);
+            }
             Undo::Change(old) => {
                 self.open.insert(place(&old));
                 self.executions.insert(old.id, old);
@@ -284,15 +298,16 @@ impl State {
             Undo::Record(key, None) => {
                 self.records.remove(&key);
             }
+            Undo::Prune(row, events) => self.put_back(row, events),
         }
     }
 
-    fn remove(&mut self, id: ExecutionId) {
+    /// Takes an execution out of the rows and their indexes.
+    pub(super) fn remove(&mut self, id: ExecutionId) -> Arc<Execution> {
         let row = self
             .executions
             .remove(&id)
-            .expect("what a call inserted is there until the call ends");
-        let row = Arc::unwrap_or_clone(row);
+            .expect("every execution that is removed is there");
         let place = place(&row);
         self.all.remove(&place);
         self.open.remove(&place);
@@ -300,16 +315,16 @@ impl State {
             .entry(row.tenant_id.clone())
             .or_default()
             .remove(&place);
-        let ticket = (row.tenant_id.clone(), row.ticket_id);
+        let ticket = (row.tenant_id.clone(), row.ticket_id.clone());
         self.by_ticket.entry(ticket).or_default().remove(&place);
-        if let Some(key) = row.idempotency_key {
-            self.keys.remove(&(row.tenant_id, key));
+        if let Some(key) = row.idempotency_key.clone() {
+            self.by_key.remove(&(row.tenant_id.clone(), key));
         }
+        row
     }
 
-    fn count(&mut self, ended: &[ExecutionId]) {
-        for id in ended {
-            let row = &self.executions[id];
+    fn count(&mut self, ended: &[Arc<Execution>]) {
+        for row in ended {
             let day = row
                 .completed_at
                 .expect("an ended execution has its end")
@@ -322,7 +337,7 @@ impl State {
     }
 }
 
-fn key_of(record: &Record) -> RecordKey {
+pub(super) fn key_of(record: &Record) -> RecordKey {
     (record.tenant_id.clone(), record.kind, record.key.clone())
 }
 

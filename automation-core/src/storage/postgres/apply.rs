@@ -1,13 +1,15 @@
 //! The changes of a transaction as SQL: one statement a kind, whatever the number of rows.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
-use super::changes::{Changes, RecordKey, Run, Stored};
+use super::changes::{Changes, RecordKey, Run, Stored, Wait};
 use super::error::Failure;
 use super::pipeline::{Columns, Pipeline};
 use super::row;
 use super::value::{Json, integer, small, text};
-use crate::execution::{Event, Execution};
+use crate::execution::{Event, Execution, ExecutionId, Reason};
 use crate::stats::ScriptStats;
 use crate::storage::held;
 use crate::storage::tally::{Day, Tally};
@@ -15,8 +17,13 @@ use crate::storage::tally::{Day, Tally};
 const INSERT_SQL: &str = "INSERT INTO automation_logs ({names}) SELECT {names} FROM {rows}";
 
 const RUN_SQL: &str = "\
-UPDATE automation_logs AS log SET status = 'running', claimed_by = given.claimed_by,
+UPDATE automation_logs AS log SET status = 'running', reason = NULL, claimed_by = given.claimed_by,
     lease_until = given.lease_until, isolation = given.isolation
+FROM {rows} WHERE log.id = given.id";
+
+const WAIT_SQL: &str = "\
+UPDATE automation_logs AS log SET reason = given.reason, run_at = given.run_at, epoch = given.epoch,
+    claimed_by = NULL, lease_until = NULL
 FROM {rows} WHERE log.id = given.id";
 
 const EVENT_SQL: &str = "\
@@ -73,6 +80,9 @@ pub(super) async fn add<'a>(
     if !changes.inserts.is_empty() {
         insert(&changes.inserts, pipeline).await?;
     }
+    if !changes.waits.is_empty() {
+        wait(&changes.waits, pipeline).await?;
+    }
     if !changes.runs.is_empty() {
         run(&changes.runs, pipeline).await?;
     }
@@ -91,6 +101,28 @@ async fn insert<'a>(rows: &[&'a Execution], pipeline: &mut Pipeline<'a>) -> Resu
     let columns = row::inserted(rows);
     let sql = INSERT_SQL.replace("{names}", &columns.names());
     pipeline.add_rows(&sql, columns).await?;
+    Ok(())
+}
+
+async fn wait<'a>(
+    waits: &'a BTreeMap<ExecutionId, Wait>,
+    pipeline: &mut Pipeline<'a>,
+) -> Result<(), Failure> {
+    let waits = || waits.values();
+    let columns = Columns::new()
+        .with("id", "uuid", waits().map(|wait| wait.id.as_uuid()))
+        .with(
+            "reason",
+            "text",
+            waits().map(|wait| wait.reason.map(Reason::as_str)),
+        )
+        .with(
+            "run_at",
+            "timestamptz",
+            waits().map(|wait| wait.run_at.map(held::time)),
+        )
+        .with("epoch", "int8", waits().map(|wait| wait.epoch));
+    pipeline.add_rows(WAIT_SQL, columns).await?;
     Ok(())
 }
 
@@ -146,7 +178,10 @@ async fn events<'a>(events: &[&'a Event], pipeline: &mut Pipeline<'a>) -> Result
 }
 
 /// A record that was not there is inserted, and so fails where another server did the same meanwhile.
-async fn records<'a>(changes: &'a Changes<'_>, pipeline: &mut Pipeline<'a>) -> Result<(), Failure> {
+pub(super) async fn records<'a>(
+    changes: &'a Changes<'_>,
+    pipeline: &mut Pipeline<'a>,
+) -> Result<(), Failure> {
     let (mut gone, mut new, mut changed) = (Vec::new(), Vec::new(), Vec::new());
     for (key, (stored, was_there)) in &changes.records {
         match (stored, was_there) {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::value::text;
 use crate::execution::{
-    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, TenantId, Trigger,
+    Completion, Event, Execution, ExecutionId, InstanceId, Isolation, Reason, TenantId, Trigger,
 };
 use crate::status::Status;
 use crate::storage::tally::{Ended, Tally};
@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub(super) dry_run: bool,
     pub(super) ticket_id: String,
     pub(super) script_name: String,
+    /// Whether it is a ticket run, or repeats one.
+    pub(super) of_ticket: bool,
 }
 
 /// The rows that writes are about: those that are there.
@@ -46,6 +48,16 @@ pub(super) struct Run<'w> {
     pub(super) isolation: Isolation,
 }
 
+/// A change of what an execution waits for.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) id: ExecutionId,
+    pub(super) reason: Option<Reason>,
+    pub(super) run_at: Option<DateTime<Utc>>,
+    /// The epoch that it gets.
+    pub(super) epoch: i64,
+}
+
 /// A ticket run that completed.
 #[derive(Debug)]
 pub(super) struct Resolution<'w> {
@@ -64,6 +76,8 @@ pub(super) type Stored<'w> = Option<(&'w serde_json::Value, u64)>;
 #[derive(Debug, Default)]
 pub(super) struct Changes<'w> {
     pub(super) inserts: Vec<&'w Execution>,
+    /// The last one of each execution, before whatever else happened to it.
+    pub(super) waits: BTreeMap<ExecutionId, Wait>,
     pub(super) runs: Vec<Run<'w>>,
     pub(super) ends: Vec<(ExecutionId, &'w Completion)>,
     pub(super) events: Vec<&'w Event>,
@@ -77,6 +91,7 @@ impl Changes<'_> {
     /// Returns whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.inserts.is_empty()
+            && self.waits.is_empty()
             && self.runs.is_empty()
             && self.ends.is_empty()
             && self.events.is_empty()
@@ -97,6 +112,7 @@ enum Undo {
 struct Call<'w> {
     undo: Vec<Undo>,
     inserts: Vec<&'w Execution>,
+    waits: Vec<Wait>,
     runs: Vec<Run<'w>>,
     ends: Vec<(ExecutionId, &'w Completion, Known)>,
     events: Vec<&'w Event>,
@@ -135,8 +151,8 @@ impl Rows {
             Write::Append(event) => self.append(event, call),
             Write::Put { record, expected } => self.put(record, *expected, call),
             Write::Delete { record } => self.delete(record, call),
-            Write::Claim(_) | Write::Renew { .. } => {
-                unreachable!("claims and renewals are about rows that only the database knows")
+            Write::Claim(_) | Write::Renew { .. } | Write::Prune(_) => {
+                unreachable!("such writes are about rows that only the database knows")
             }
         }
     }
@@ -185,6 +201,15 @@ impl Rows {
                 lease_until: *lease_until,
                 isolation: *isolation,
             }),
+            Change::Wait { reason, run_at } => {
+                known.found.epoch += 1;
+                call.waits.push(Wait {
+                    id,
+                    reason: *reason,
+                    run_at: *run_at,
+                    epoch: known.found.epoch,
+                });
+            }
             Change::End(end) => call.ends.push((id, end, known.clone())),
         }
         self.know(id, known, call);
@@ -278,12 +303,13 @@ impl Known {
             dry_run: execution.dry_run,
             ticket_id: execution.ticket_id.clone(),
             script_name: execution.script_name.clone(),
+            of_ticket: execution.is_of_ticket(),
         }
     }
 
     /// Returns whether such an end resolves the ticket.
     fn resolves(&self, end: &Completion) -> bool {
-        self.trigger == Trigger::Ticket && end.status == Status::Completed && !self.dry_run
+        self.of_ticket && end.status == Status::Completed && !self.dry_run
     }
 }
 
@@ -302,6 +328,8 @@ impl<'w> Changes<'w> {
             self.records.entry(key).or_insert((None, before)).0 = stored;
         }
         self.inserts.extend(call.inserts);
+        let waits = call.waits.into_iter().map(|wait| (wait.id, wait));
+        self.waits.extend(waits);
         self.runs.extend(call.runs);
         self.events.extend(call.events);
         for (id, end, known) in call.ends {

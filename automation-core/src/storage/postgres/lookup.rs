@@ -34,7 +34,9 @@ pub(super) struct Places {
 
 /// Locks in the order of ids, as every other server does.
 const EXECUTIONS_SQL: &str = "\
-SELECT id, tenant_id, epoch, status, trigger, dry_run, ticket_id, script_name FROM automation_logs
+SELECT id, tenant_id, epoch, status, trigger, dry_run, ticket_id, script_name,
+    CASE trigger WHEN 'retry' THEN coalesce(context ? 'ticket', FALSE) ELSE trigger = 'ticket' END AS of_ticket
+FROM automation_logs
 WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 
 const KEYS_SQL: &str = "\
@@ -67,7 +69,7 @@ impl Lookup {
             Write::Put { record, .. } | Write::Delete { record } => {
                 self.records.insert(record_key(record));
             }
-            Write::Claim(_) | Write::Renew { .. } => {}
+            Write::Claim(_) | Write::Renew { .. } | Write::Prune(_) => {}
         }
     }
 
@@ -146,6 +148,7 @@ fn known(row: &Row) -> Result<Known, Failure> {
         dry_run: get(row, "dry_run")?,
         ticket_id: get(row, "ticket_id")?,
         script_name: get(row, "script_name")?,
+        of_ticket: get(row, "of_ticket")?,
     })
 }
 

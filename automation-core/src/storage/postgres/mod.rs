@@ -7,6 +7,7 @@ mod claims;
 mod error;
 mod lookup;
 mod pipeline;
+mod prune;
 mod reads;
 mod resolution;
 mod round;

@@ -169,6 +169,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     filter.and("id = ?", query.id.map(|id| *id.as_uuid()));
     filter.and("ticket_id = ?", own(&query.ticket_id));
     filter.and("script_name = ?", own(&query.script_name));
+    filter.and("actor = ?", own(&query.actor));
     if !query.statuses.is_empty() {
         let statuses = query.statuses.iter().map(|status| status.as_str());
         filter.one_of("status", statuses);
@@ -179,6 +180,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     let time = |at: Option<DateTime<Utc>>| at.map(held::time);
     filter.and("started_at >= ?", time(query.since));
     filter.and("started_at < ?", time(query.until));
+    filter.and("idempotency_key = ?", own(&query.idempotency_key));
     filter.and("lease_until < ?", time(query.lease_before));
     filter
 }

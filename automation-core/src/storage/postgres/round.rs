@@ -18,7 +18,7 @@ use super::lookup::Lookup;
 use super::pipeline::Pipeline;
 use super::resolution::{self, Resolutions};
 use super::row::get;
-use super::{apply, session};
+use super::{apply, prune, session};
 use crate::storage::{Applied, StorageError, Write, WriteError, write};
 
 /// How long a lost connection is tried to be replaced until it is known whether its last commit was applied.
@@ -300,7 +300,10 @@ async fn last_round(client: &Object, writer: Uuid) -> Result<i64, Failure> {
 
 /// Returns whether a write is about rows that only the database knows, and so can't be decided here.
 pub(super) fn is_about_unknown_rows(write: &Write) -> bool {
-    matches!(write, Write::Claim(_) | Write::Renew { .. })
+    matches!(
+        write,
+        Write::Claim(_) | Write::Renew { .. } | Write::Prune(_)
+    )
 }
 
 /// A try to commit a round.
@@ -390,6 +393,9 @@ impl Attempt<'_> {
                     .map_err(|failed| before(failed.failure))?;
                 Ok(Ok(claims::renewed(&answers[place]).map_err(Stop::Failed)?))
             }
+            Write::Prune(write) => prune::prune(&self.session.client, write)
+                .await
+                .map_err(before),
             write => self.single_row(write, pipeline).await,
         }
     }

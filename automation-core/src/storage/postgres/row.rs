@@ -1,5 +1,7 @@
 //! An execution as a row: its columns, how they are written and how they are read.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
@@ -7,8 +9,8 @@ use super::error::Failure;
 use super::pipeline::Columns;
 use super::value::{Json, integer, small, text};
 use crate::execution::{
-    Completion, Concern, Execution, ExecutionId, InstanceId, Isolation, Reason, ResourceUsage,
-    TenantId, Trigger, whole_seconds,
+    Completion, Concern, Context, Execution, ExecutionId, InstanceId, Isolation, Reason,
+    ResourceUsage, TenantId, Trigger, whole_seconds,
 };
 use crate::status::Status;
 use crate::storage::held;
@@ -22,9 +24,9 @@ const COLUMNS: &str = "id, tenant_id, ticket_id, script_name, script_version, tr
 /// Returns the columns that [`read`] expects.
 pub(super) fn columns(without_output: bool) -> String {
     let output = if without_output {
-        "NULL::jsonb AS parsed_output, '' AS output, '' AS stderr"
+        "NULL::jsonb AS context, NULL::jsonb AS parsed_output, '' AS output, '' AS stderr"
     } else {
-        "parsed_output, output, stderr"
+        "context, parsed_output, output, stderr"
     };
     format!("{COLUMNS}, {output}")
 }
@@ -128,6 +130,11 @@ pub(super) fn inserted<'a>(rows: &[&'a Execution]) -> Columns<'a> {
             "parameters",
             "jsonb",
             rows().map(|row| Json::new(&row.parameters)),
+        )
+        .with(
+            "context",
+            "jsonb",
+            rows().map(|row| row.context.as_deref().map(Json::of)),
         );
     left_behind(numbers, rows)
 }
@@ -311,6 +318,7 @@ pub(super) fn read(row: &Row) -> Result<Execution, Failure> {
         still_running: get(row, "still_running")?,
         error: get(row, "error")?,
         parameters: get::<Json>(row, "parameters")?.0,
+        context: context(row)?,
         parsed_output: get::<Option<Json>>(row, "parsed_output")?.map(|json| json.0),
         output: get(row, "output")?,
         stderr: get(row, "stderr")?,
@@ -327,6 +335,15 @@ pub(super) fn read(row: &Row) -> Result<Execution, Failure> {
     execution.usage.children = count("children")?;
     execution.usage.threads = count("threads")?;
     Ok(execution)
+}
+
+fn context(row: &Row) -> Result<Option<Arc<Context>>, Failure> {
+    let Some(Json(context)) = get(row, "context")? else {
+        return Ok(None);
+    };
+    serde_json::from_value(context)
+        .map(|context| Some(Arc::new(context)))
+        .map_err(|error| Failure::Unusable(format!("column context can't be read: {error}")))
 }
 
 /// Reads all rows.

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::{Number, Value};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
+use crate::execution::Context;
 use crate::limits::JSON_INTEGER_MAX;
 use crate::storage::held;
 
@@ -34,6 +35,12 @@ pub(super) fn small(n: u64) -> i32 {
 pub(super) struct Json(pub(super) Value);
 
 impl Json {
+    /// Takes what a run was asked with as the database can hold it.
+    pub(super) fn of(context: &Context) -> Self {
+        let context = serde_json::to_value(context);
+        Self::new(&context.expect("a context is JSON values under fixed names"))
+    }
+
     /// Takes a document as the database can hold it.
     pub(super) fn new(value: &Value) -> Self {
         let mut value = value.clone();

@@ -181,7 +181,7 @@ fn weight(writes: &[Write]) -> usize {
         Write::Insert(execution) => execution.output.len() + execution.stderr.len(),
         Write::Transition(transition) => match &transition.change {
             Change::End(end) => end.output.len() + end.stderr.len(),
-            Change::Run { .. } => 0,
+            Change::Run { .. } | Change::Wait { .. } => 0,
         },
         _ => 0,
     };

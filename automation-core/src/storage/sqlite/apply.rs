@@ -3,10 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ffi, params};
 
 use super::error::Failure;
+use super::prune;
 use super::resolution::{Resolution, Resolutions};
 use super::row;
 use super::text;
-use crate::execution::{Completion, Event, Execution, Trigger};
+use crate::execution::{Completion, Event, Execution, Reason, Trigger};
 use crate::status::Status;
 use crate::storage::tally::Ended;
 use crate::storage::write::{self, Found};
@@ -48,6 +49,7 @@ pub(super) struct Writes<'c> {
     insert: Statement<'c>,
     find: Statement<'c>,
     run: Statement<'c>,
+    wait: Statement<'c>,
     end: Statement<'c>,
     due: Statement<'c>,
     take: Statement<'c>,
@@ -69,6 +71,7 @@ impl<'c> Writes<'c> {
             insert: prepare(&row::insert_sql())?,
             find: prepare(FIND_SQL)?,
             run: prepare(RUN_SQL)?,
+            wait: prepare(WAIT_SQL)?,
             end: prepare(row::END_SQL)?,
             due: prepare(&due_sql())?,
             take: prepare(TAKE_SQL)?,
@@ -97,6 +100,7 @@ impl<'c> Writes<'c> {
             Write::Append(event) => self.append(event),
             Write::Put { record, expected } => self.put(record, *expected),
             Write::Delete { record } => self.delete(record),
+            Write::Prune(prune) => prune::prune(self.connection, prune),
         }
     }
 
@@ -143,6 +147,10 @@ impl<'c> Writes<'c> {
                 self.run
                     .execute(params![there.rowid, claimed_by, lease_until, isolation])?;
             }
+            Change::Wait { reason, run_at } => {
+                let (reason, run_at) = (reason.map(Reason::as_str), run_at.map(text::time));
+                self.wait.execute(params![there.rowid, reason, run_at])?;
+            }
             Change::End(end) => {
                 let parsed_output = end.parsed_output.as_ref().map(ToString::to_string);
                 let parsed_output = parsed_output.as_deref();
@@ -163,9 +171,7 @@ impl<'c> Writes<'c> {
         end: &Completion,
         parsed_output: Option<&str>,
     ) -> Result<(), Failure> {
-        let resolves =
-            there.trigger == Trigger::Ticket && end.status == Status::Completed && !there.dry_run;
-        if !resolves {
+        if !there.of_ticket || end.status != Status::Completed || there.dry_run {
             return Ok(());
         }
         let resolution = Resolution {
@@ -256,6 +262,8 @@ struct There {
     dry_run: bool,
     ticket_id: String,
     script_name: String,
+    /// Whether it is a ticket run, or repeats one.
+    of_ticket: bool,
 }
 
 impl There {
@@ -270,16 +278,22 @@ impl There {
             dry_run: row.get(4)?,
             ticket_id: row.get(5)?,
             script_name: row.get(6)?,
+            of_ticket: row.get(7)?,
         })
     }
 }
 
 const FIND_SQL: &str = "\
-SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name
+SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name,
+    CASE trigger WHEN 'retry' THEN json_type(context, '$.ticket') IS NOT NULL ELSE trigger = 'ticket' END
 FROM automation_logs WHERE id = ?1 AND tenant_id = ?2";
 
 const RUN_SQL: &str = "\
-UPDATE automation_logs SET status = 'running', claimed_by = ?2, lease_until = ?3, isolation = ?4
+UPDATE automation_logs SET status = 'running', reason = NULL, claimed_by = ?2, lease_until = ?3, isolation = ?4
+WHERE rowid = ?1";
+
+const WAIT_SQL: &str = "\
+UPDATE automation_logs SET reason = ?2, run_at = ?3, claimed_by = NULL, lease_until = NULL, epoch = epoch + 1
 WHERE rowid = ?1";
 
 fn due_sql() -> String {
@@ -306,7 +320,7 @@ SELECT tenant_id, id, ?3, ?4, ?5, ?6 FROM automation_logs WHERE id = ?1 AND tena
 const REVISION_SQL: &str = "\
 SELECT revision FROM automation_records WHERE tenant_id = ?1 AND kind = ?2 AND key = ?3";
 
-const PUT_SQL: &str = "\
+pub(super) const PUT_SQL: &str = "\
 INSERT INTO automation_records (tenant_id, kind, key, value, revision) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (tenant_id, kind, key) DO UPDATE SET value = excluded.value, revision = excluded.revision";
 

@@ -1,10 +1,14 @@
 //! Executions in one SQLite file: one thread writes and commits what waits together, others read beside it.
 
 mod apply;
+mod backup;
+mod body;
 mod connection;
+mod durations;
 mod error;
 mod lock;
 mod place;
+mod prune;
 mod readers;
 mod reads;
 mod resolution;
@@ -176,6 +180,21 @@ impl SqliteStorage {
         }
     }
 
+    /// Copies a file as it is at one moment into a new one, and returns its size in bytes. Any process may do so while
+    /// another has the file open; within that process, [`Storage::back_up`] does the same. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Unusable`] when there is no such file, or the new one is there already or can't be written; that
+    /// the disk broke. Then no new file is left.
+    pub fn back_up_file(from: &Path, to: &Path) -> Result<u64, StorageError> {
+        let unreadable =
+            |failure| Failure::Unusable(format!("{} can't be read: {failure}", from.display()));
+        connection::open_reader(from)
+            .map_err(unreadable)
+            .and_then(|connection| backup::write(&connection, to))
+            .map_err(|failure| place::told(from, failure))
+    }
+
     /// Returns the file, by the one name that it has without links.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -300,6 +319,13 @@ impl Storage for SqliteStorage {
             })
             .await?;
         Ok(format!("sqlite {}", self.place.path().display()))
+    }
+
+    async fn back_up(&self, to: &Path) -> Result<u64, StorageError> {
+        let to = to.to_owned();
+        self.readers
+            .read(move |connection| backup::write(connection, &to))
+            .await
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -7,6 +7,7 @@ use super::error::Failure;
 use super::row;
 use super::text::{self, Json, Time};
 use crate::execution::{Event, EventKind, Execution, ExecutionId, TenantId};
+use crate::status::Status;
 use crate::storage::cursor::Place;
 use crate::storage::held::PageBytes;
 use crate::storage::{ExecutionQuery, Record, RecordKind};
@@ -124,6 +125,7 @@ fn filter(query: &ExecutionQuery) -> Filter {
     filter.and("id = ?", query.id.map(text::id));
     filter.and("ticket_id = ?", query.ticket_id.clone());
     filter.and("script_name = ?", query.script_name.clone());
+    filter.and("actor = ?", query.actor.clone());
     if !query.statuses.is_empty() {
         filter.one_of(
             "status",
@@ -133,25 +135,49 @@ fn filter(query: &ExecutionQuery) -> Filter {
     if asks_for_open(query) {
         filter.fixed(OPEN);
     }
+    if asks_for_unsuccessful(query) {
+        filter.fixed(UNSUCCESSFUL);
+    }
     filter.and("started_at >= ?", query.since.map(text::time));
     filter.and("started_at < ?", query.until.map(text::time));
+    filter.and("idempotency_key = ?", query.idempotency_key.clone());
     filter.and("lease_until < ?", query.lease_before.map(text::time));
     filter
 }
 
 /// The condition of the index of open executions, word for word.
 pub(super) const OPEN: &str = "status IN ('starting', 'running')";
+/// The condition of the index of what went wrong, word for word.
+const UNSUCCESSFUL: &str = "status IN ('failed', 'cancelled')";
 
 fn asks_for_open(query: &ExecutionQuery) -> bool {
     !query.statuses.is_empty() && !query.statuses.iter().any(|status| status.is_terminal())
 }
 
-/// Names the index where the planner, that has no statistics, would walk the whole list.
+fn asks_for_unsuccessful(query: &ExecutionQuery) -> bool {
+    let is_unsuccessful = |status| [Status::Failed, Status::Cancelled].contains(status);
+    !query.statuses.is_empty() && query.statuses.iter().all(is_unsuccessful)
+}
+
+/// Names the index that leads to the fewest rows: the planner has no statistics, and would take any.
 fn index(query: &ExecutionQuery) -> &'static str {
-    if query.ticket_id.is_none() && asks_for_open(query) {
-        "INDEXED BY automation_logs_open"
-    } else {
+    let of_tenant = query.tenant_id.is_some();
+    if query.id.is_some() {
         ""
+    } else if of_tenant && query.ticket_id.is_some() {
+        "INDEXED BY automation_logs_ticket"
+    } else if asks_for_open(query) {
+        "INDEXED BY automation_logs_open"
+    } else if !of_tenant {
+        ""
+    } else if query.actor.is_some() {
+        "INDEXED BY automation_logs_actor"
+    } else if asks_for_unsuccessful(query) {
+        "INDEXED BY automation_logs_unsuccessful"
+    } else if query.script_name.is_some() {
+        "INDEXED BY automation_logs_script"
+    } else {
+        "INDEXED BY automation_logs_newest"
     }
 }
 
@@ -259,9 +285,30 @@ mod tests {
             ticket_id: Some("T-1".to_owned()),
             ..mine.clone()
         };
+        let of_script = ExecutionQuery {
+            script_name: Some("a.py".to_owned()),
+            ..mine.clone()
+        };
+        let of_actor = ExecutionQuery {
+            actor: Some("ann".to_owned()),
+            ..mine.clone()
+        };
+        let failed = ExecutionQuery {
+            statuses: vec![Status::Failed],
+            ..of_script.clone()
+        };
         let newest = "automation_logs_newest (tenant_id=? AND started_at<?)";
         let ticket = "automation_logs_ticket (tenant_id=? AND ticket_id=? AND started_at<?)";
-        for (query, index) in [(mine, newest), (of_ticket, ticket)] {
+        let script = "automation_logs_script (tenant_id=? AND script_name=? AND started_at<?)";
+        let actor = "automation_logs_actor (tenant_id=? AND actor=? AND started_at<?)";
+        let unsuccessful = "automation_logs_unsuccessful (tenant_id=? AND started_at<?)";
+        for (query, index) in [
+            (mine, newest),
+            (of_ticket, ticket),
+            (of_script, script),
+            (of_actor, actor),
+            (failed, unsuccessful),
+        ] {
             let plan = plan(&query);
             assert!(plan.contains(index), "{plan}");
             assert!(!plan.contains("B-TREE FOR ORDER BY"), "{plan}");

@@ -3,6 +3,7 @@
 use rusqlite::types::{FromSql, Type, ValueRef};
 use rusqlite::{Row, Statement, ToSql};
 
+use super::body::{Body, Unpacked};
 use super::text::{self, Id, Json, Time};
 use crate::execution::{
     Completion, Concern, Execution, InstanceId, Isolation, Reason, ResourceUsage, TenantId,
@@ -20,9 +21,9 @@ const COLUMNS: &str = "id, tenant_id, ticket_id, script_name, script_version, tr
 /// Returns the columns that [`read`] expects.
 pub(super) fn columns(without_output: bool) -> String {
     let output = if without_output {
-        "NULL, '', ''"
+        "NULL, NULL, '', ''"
     } else {
-        "parsed_output, output, stderr"
+        "context, parsed_output, output, stderr"
     };
     format!("{COLUMNS}, {output}")
 }
@@ -104,9 +105,10 @@ pub(super) fn write(
     values.add(execution.usage.children)?;
     values.add(execution.usage.threads)?;
     values.add(execution.concern.map(Concern::as_str))?;
+    values.add(execution.context.as_deref().map(text::context))?;
     values.add(execution.parsed_output.as_ref().map(ToString::to_string))?;
-    values.add(&execution.output)?;
-    values.add(&execution.stderr)?;
+    values.add(Body::from(&execution.output))?;
+    values.add(Body::from(&execution.stderr))?;
     values.add(execution.duration_us.map(seconds))?;
     values.add(execution.success())?;
     values.add(execution.execution_type())?;
@@ -140,8 +142,8 @@ pub(super) fn write_end(
     values.add(end.status == Status::Completed)?;
     values.add(&end.error)?;
     values.add(parsed_output)?;
-    values.add(&end.output)?;
-    values.add(&end.stderr)?;
+    values.add(Body::from(&end.output))?;
+    values.add(Body::from(&end.stderr))?;
     values.add(end.usage.children)?;
     values.add(end.usage.threads)?;
     values.add(end.concern.map(Concern::as_str))?;
@@ -259,8 +261,9 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Execution> {
     execution.usage.children = columns.take()?;
     execution.usage.threads = columns.take()?;
     execution.concern = columns.optional_word(Concern::from_word)?;
+    execution.context = columns.take::<Option<text::Context>>()?.map(|read| read.0);
     execution.parsed_output = columns.take::<Option<Json>>()?.map(|json| json.0);
-    execution.output = columns.take()?;
-    execution.stderr = columns.take()?;
+    execution.output = columns.take::<Unpacked>()?.0;
+    execution.stderr = columns.take::<Unpacked>()?.0;
     Ok(execution)
 }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, TransactionBehavior, params_from_iter};
+use chrono::{Months, NaiveDate};
+use rusqlite::{Connection, Row, TransactionBehavior, params_from_iter};
 
+use super::durations;
 use super::error::Failure;
 use super::reads::{Filter, OPEN, all};
 use super::row;
+use super::tally::{first_of_month, unreadable};
 use super::text;
 use crate::execution::{Execution, Trigger};
 use crate::limits::RECENT_MAX;
 use crate::request::StatsQuery;
-use crate::stats::{ScriptStats, Stats};
+use crate::stats::{Histogram, ScriptStats, Stats};
 use crate::status::Status;
 
 /// Reads the statistics.
@@ -39,49 +42,112 @@ fn by_script(
     query: &StatsQuery,
 ) -> Result<BTreeMap<String, ScriptStats>, Failure> {
     let mut filter = of_script(query);
-    filter.and("execution_date >= ?", query.since.map(text::day));
-    let sql = format!("{SUMS_SQL} WHERE {} GROUP BY script_name", filter.sql());
-    let sums = all(connection, &sql, params_from_iter(&filter.values), |row| {
-        let sum = |column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
-        let stats = ScriptStats {
-            total: sum(1)?,
-            successful: sum(2)?,
-            failed: sum(3)?,
-            cancelled: sum(4)?,
-            duration_us: sum(5)?,
-            cpu_us: sum(6)?,
-            memory_peak_bytes: sum(7)?,
-            queue_us: sum(8)?,
-            output_bytes: sum(9)?,
-            children: sum(10)?,
-            threads: sum(11)?,
-            ..ScriptStats::default()
-        };
-        Ok((row.get::<_, String>(0)?, stats))
-    })?;
-    let mut by_script: BTreeMap<_, _> = sums.into_iter().collect();
-
-    let sql = format!(
-        "SELECT script_name, bucket, sum(executions) FROM automation_durations WHERE {} \
-         GROUP BY script_name, bucket",
-        filter.sql()
-    );
-    let buckets = all(connection, &sql, params_from_iter(&filter.values), |row| {
-        let count = row.get::<_, i64>(2)?.unsigned_abs();
-        Ok((row.get::<_, String>(0)?, row.get(1)?, count))
-    })?;
-    for (script, bucket, count) in buckets {
-        let stats = by_script.entry(script).or_default();
-        stats.durations.add(bucket, count);
+    let mut sql = String::new();
+    if let Some(since) = query.since {
+        // The days up to the first whole month, and the months from then on.
+        let month = first_of_month(since).checked_add_months(Months::new(1));
+        let month = month.unwrap_or(NaiveDate::MAX);
+        filter.and("execution_date >= ?", Some(text::day(since)));
+        filter.and("execution_date < ?", Some(text::day(month)));
+        sql = format!(
+            "{} FROM automation_stats WHERE {} UNION ALL ",
+            SUMS_SQL,
+            filter.sql()
+        );
+        let mut months = of_script(query);
+        months.and("execution_date >= ?", Some(text::day(month)));
+        sql += &format!("{} FROM automation_months WHERE {}", SUMS_SQL, months.sql());
+        filter.values.extend(months.values);
+    } else {
+        sql += &format!("{} FROM automation_months WHERE {}", SUMS_SQL, filter.sql());
     }
+    let mut statement = connection.prepare_cached(&format!("{sql} ORDER BY 1"))?;
+    let mut days = statement.query(params_from_iter(&filter.values))?;
+    let (mut by_script, mut sums) = (BTreeMap::new(), Sums::default());
+    while let Some(day) = days.next()? {
+        let script = day.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        if sums.script != script {
+            sums.finish(&mut by_script);
+            script.clone_into(&mut sums.script);
+        }
+        sums.add(day)?;
+    }
+    sums.finish(&mut by_script);
     Ok(by_script)
 }
 
+/// The sums of one script's days. Lengths are counted in an array: there are many, and few buckets.
+struct Sums {
+    script: String,
+    days: usize,
+    sums: ScriptStats,
+    durations: [u64; BUCKETS],
+}
+
+/// One more than the largest bucket.
+const BUCKETS: usize = Histogram::bucket(u64::MAX) as usize + 1;
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self {
+            script: String::new(),
+            days: 0,
+            sums: ScriptStats::default(),
+            durations: [0; BUCKETS],
+        }
+    }
+}
+
+impl Sums {
+    /// Adds a day, a row of [`SUMS_SQL`].
+    fn add(&mut self, day: &Row<'_>) -> Result<(), Failure> {
+        let sums = &mut self.sums;
+        let added = [
+            &mut sums.total,
+            &mut sums.successful,
+            &mut sums.failed,
+            &mut sums.cancelled,
+            &mut sums.duration_us,
+            &mut sums.cpu_us,
+            &mut sums.queue_us,
+            &mut sums.output_bytes,
+            &mut sums.children,
+            &mut sums.threads,
+        ];
+        for (column, sum) in (1..).zip(added) {
+            *sum += day.get::<_, i64>(column)?.unsigned_abs();
+        }
+        let peak = day.get::<_, i64>(11)?.unsigned_abs();
+        sums.memory_peak_bytes = sums.memory_peak_bytes.max(peak);
+        self.days += 1;
+        let text = day.get_ref(12)?.as_str().map_err(rusqlite::Error::from)?;
+        let mut known = true;
+        let read = durations::read(text, |bucket, count| {
+            match self.durations.get_mut(usize::from(bucket)) {
+                Some(sum) => *sum += count,
+                None => known = false,
+            }
+        });
+        read.filter(|()| known).ok_or_else(|| unreadable(text))
+    }
+
+    /// Moves the sums to those of their script, if there are any, and begins anew.
+    fn finish(&mut self, by_script: &mut BTreeMap<String, ScriptStats>) {
+        let sums = std::mem::take(self);
+        if sums.days == 0 {
+            return;
+        }
+        let mut stats = sums.sums;
+        for (bucket, count) in (0..).zip(sums.durations).filter(|(_, count)| *count > 0) {
+            stats.durations.add(bucket, count);
+        }
+        by_script.insert(sums.script, stats);
+    }
+}
+
 const SUMS_SQL: &str = "\
-SELECT script_name, sum(total_executions), sum(successful_executions), sum(failed_executions),
-    sum(cancelled_executions), sum(duration_us), sum(cpu_us), max(memory_peak_bytes), sum(queue_us),
-    sum(output_bytes), sum(children), sum(threads)
-FROM automation_stats";
+SELECT script_name, total_executions, successful_executions, failed_executions, cancelled_executions,
+    duration_us, cpu_us, queue_us, output_bytes, children, threads, memory_peak_bytes, durations";
 
 fn counted(query: &StatsQuery) -> Filter {
     let mut filter = of_script(query);

@@ -1,11 +1,13 @@
 //! How times and ids are written into the database, without allocation.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
 use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Value, ValueRef};
 use uuid::Uuid;
 
-use crate::execution::ExecutionId;
+use crate::execution::{self, ExecutionId};
 use crate::storage::held;
 
 /// A text of fixed length.
@@ -97,6 +99,22 @@ impl FromSql for Json {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         serde_json::from_str(value.as_str()?)
             .map(Self)
+            .map_err(FromSqlError::other)
+    }
+}
+
+/// Writes what a run was asked with as JSON.
+pub(super) fn context(context: &execution::Context) -> String {
+    serde_json::to_string(context).expect("a context is JSON values under fixed names")
+}
+
+/// What a run was asked with, as it comes from the database.
+pub(super) struct Context(pub(super) Arc<execution::Context>);
+
+impl FromSql for Context {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?)
+            .map(|context| Self(Arc::new(context)))
             .map_err(FromSqlError::other)
     }
 }

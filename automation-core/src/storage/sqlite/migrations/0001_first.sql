@@ -39,7 +39,9 @@ CREATE TABLE automation_logs (
     -- Long texts come last: a read of a column in front of them does not touch their pages.
     error TEXT,
     parameters JSONB NOT NULL DEFAULT '{}',
+    context JSONB,
     parsed_output JSONB,
+    -- Those of 4 KiB and more are blobs: their length in 4 bytes, lowest first, and then an LZ4 block.
     output TEXT NOT NULL DEFAULT '',
     stderr TEXT NOT NULL DEFAULT ''
 );
@@ -47,6 +49,12 @@ CREATE TABLE automation_logs (
 -- Each index on this table costs every run; the partial ones cost only while their condition holds.
 CREATE INDEX automation_logs_newest ON automation_logs (tenant_id, started_at);
 CREATE INDEX automation_logs_ticket ON automation_logs (tenant_id, ticket_id, started_at);
+CREATE INDEX automation_logs_script ON automation_logs (tenant_id, script_name, started_at);
+CREATE INDEX automation_logs_actor ON automation_logs (tenant_id, actor, started_at)
+    WHERE actor IS NOT NULL;
+-- The script is looked at without its row, so that a script which seldom fails costs no walk through rows.
+CREATE INDEX automation_logs_unsuccessful ON automation_logs (tenant_id, started_at, script_name)
+    WHERE status IN ('failed', 'cancelled');
 CREATE INDEX automation_logs_open ON automation_logs (tenant_id)
     WHERE status IN ('starting', 'running');
 CREATE INDEX automation_logs_due ON automation_logs (tenant_id, priority DESC, run_at, id)
@@ -67,18 +75,28 @@ CREATE TABLE automation_stats (
     duration_us INTEGER NOT NULL DEFAULT 0,
     cpu_us INTEGER NOT NULL DEFAULT 0,
     memory_peak_bytes INTEGER NOT NULL DEFAULT 0,
+    -- How many runs took how long, as bucket:runs; buckets grow by an eighth of a power of two.
+    durations TEXT NOT NULL DEFAULT '',
     UNIQUE (tenant_id, script_name, execution_date)
 );
 
--- How many runs of a day took how long; buckets grow by an eighth of a power of two.
-CREATE TABLE automation_durations (
+-- The sums of whole months, under the months' first days: years are read as few rows.
+CREATE TABLE automation_months (
+    id TEXT NOT NULL PRIMARY KEY,
     tenant_id TEXT NOT NULL DEFAULT 'default',
     script_name TEXT NOT NULL,
     execution_date DATE NOT NULL,
-    bucket INTEGER NOT NULL,
-    executions INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, script_name, execution_date, bucket)
-) WITHOUT ROWID;
+    total_executions INTEGER NOT NULL DEFAULT 0,
+    successful_executions INTEGER NOT NULL DEFAULT 0,
+    failed_executions INTEGER NOT NULL DEFAULT 0,
+    cancelled_executions INTEGER NOT NULL DEFAULT 0,
+    avg_execution_time DECIMAL(10, 2) NOT NULL DEFAULT 0,
+    duration_us INTEGER NOT NULL DEFAULT 0,
+    cpu_us INTEGER NOT NULL DEFAULT 0,
+    memory_peak_bytes INTEGER NOT NULL DEFAULT 0,
+    durations TEXT NOT NULL DEFAULT '',
+    UNIQUE (tenant_id, script_name, execution_date)
+);
 
 CREATE TABLE automation_events (
     tenant_id TEXT NOT NULL DEFAULT 'default',
