@@ -202,7 +202,7 @@ impl Storage for FaultyStorage {
     }
 
     async fn back_up(&self, to: &std::path::Path) -> Result<u64, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.back_up(to).await
     }
 

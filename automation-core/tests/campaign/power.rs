@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -20,6 +20,9 @@ use crate::{Dice, times};
 const CUTS_A_DISK: u64 = 10;
 /// Enough for what a process records meanwhile.
 const BYTES: u64 = 48 << 20;
+
+/// Bytes in the ledger of a process that has answered some callers.
+const AT_WORK: u64 = 10_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_full_durability_a_power_cut_loses_nothing_and_with_normal_the_same_cuts_show_loss() {
@@ -45,6 +48,7 @@ async fn cut(is_full: bool, cuts: u64) -> Option<Sums> {
         let disk = Disk::new(folder.path()).mounted()?;
         let scene = Scene::sqlite(disk.path(), is_full).with_ledger_in(folder.path());
         let mut worker = Order::of(&scene, "w").start();
+        until_at_work(&scene);
         let count = CUTS_A_DISK.min(cuts - done);
         for _ in 0..count {
             std::thread::sleep(Duration::from_millis(40 + dice.below(120)));
@@ -64,6 +68,14 @@ async fn cut(is_full: bool, cuts: u64) -> Option<Sums> {
         done += count;
     }
     Some(sums)
+}
+
+fn until_at_work(scene: &Scene) {
+    let (ledger, begun) = (ledger_in(&scene.folder), Instant::now());
+    while std::fs::metadata(&ledger).map_or(0, |file| file.len()) < AT_WORK {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing runs");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// A file that is a disk, with a file system on it; unmounted when it is dropped.

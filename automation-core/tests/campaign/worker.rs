@@ -1,7 +1,7 @@
 //! An engine in a process of its own, under load until it dies: killed by whoever started it, or at a named point.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -324,6 +324,10 @@ impl Storage for Dying {
 
     async fn health(&self) -> Result<String, StorageError> {
         self.inner.health().await
+    }
+
+    async fn back_up(&self, to: &Path) -> Result<u64, StorageError> {
+        self.inner.back_up(to).await
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use automation_core::executor::FnExecutor;
@@ -52,14 +52,21 @@ async fn on_a_full_disk_ends_are_spooled_and_runs_refused_until_there_is_space()
     let disk = Arc::new(disk);
     let storage = sqlite(&disk.path().join("a.db")).await;
     let count = Arc::new(AtomicUsize::new(0));
-    let filled = Arc::clone(&disk);
-    let executor = printing_while(&count, move || drop(filled.fill()));
+    let (filled, is_due) = (Arc::clone(&disk), Arc::new(AtomicBool::new(false)));
+    // Once a round: a run that comes late must neither fill the disk again nor make its ballast anew.
+    let due = Arc::clone(&is_due);
+    let executor = printing_while(&count, move || {
+        if due.swap(false, Ordering::SeqCst) {
+            filled.fill();
+        }
+    });
     let automation = builder(executor, &storage).executions_max(64);
     let automation = automation
         .spool(disk.path().join("a.db.spool"))
         .build()
         .unwrap();
     for _ in 0..3 {
+        is_due.store(true, Ordering::SeqCst);
         let why = until_refused(&automation).await;
         assert!(why.contains("a.db "), "{why}");
         let ran = count.load(Ordering::SeqCst);
