@@ -15,7 +15,7 @@ const AGE_MAX: u64 = 250;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_on_sqlite() {
-    die(times("CAMPAIGN_KILLS", 12), "SQLite", |folder, scene| {
+    die(times("CAMPAIGN_KILLS", 20), "SQLite", |folder, scene| {
         Scene::sqlite(folder, scene % 2 == 0)
     })
     .await;
@@ -23,7 +23,7 @@ async fn killed_on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_on_postgresql() {
-    let kills = times("CAMPAIGN_KILLS_POSTGRES", 8);
+    let kills = times("CAMPAIGN_KILLS_POSTGRES", 10);
     die(kills, "PostgreSQL", |folder, _| {
         let url = shared().url(&shared().database());
         Scene::new(Place::Postgres { url }, folder)

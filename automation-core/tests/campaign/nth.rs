@@ -52,7 +52,7 @@ async fn case(n: u64, fault: Fault, on_disk: bool) -> Sums {
     let (folder, mut sums) = (tempfile::tempdir().unwrap(), Sums::default());
     let mut scene = Scene::sqlite(folder.path(), false);
     let inner: Arc<dyn Storage> = if on_disk {
-        scene.place.open().await.unwrap()
+        scene.place.open().await
     } else {
         Arc::new(MemoryStorage::default())
     };

@@ -26,7 +26,7 @@ const AT_WORK: u64 = 10_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_full_durability_a_power_cut_loses_nothing_and_with_normal_the_same_cuts_show_loss() {
-    let cuts = times("CAMPAIGN_POWER_CUTS", 6);
+    let cuts = times("CAMPAIGN_POWER_CUTS", 4);
     let Some(full) = cut(true, cuts).await else {
         return;
     };

@@ -2,6 +2,8 @@
 //! looks.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +31,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    pub(crate) async fn open(&self) -> Result<Arc<dyn Storage>, StorageError> {
+    /// Opens it, when whoever had it before is gone.
+    pub(crate) async fn open(&self) -> Arc<dyn Storage> {
+        patiently(|| self.try_open()).await
+    }
+
+    async fn try_open(&self) -> Result<Arc<dyn Storage>, StorageError> {
         Ok(match self {
             Self::Sqlite { file, is_full } => {
                 let durability = if *is_full {
@@ -42,6 +49,21 @@ impl Place {
             }
             Self::Postgres { url } => Arc::new(PostgresStorage::connect(url).await?),
         })
+    }
+}
+
+/// Tries for a while: a program that another test starts just now holds this process's locks until it is that program.
+pub(crate) async fn patiently<T, E: Debug, F>(attempt: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let begun = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(made) => return made,
+            Err(error) => assert!(begun.elapsed() < RECOVERY_MAX, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -154,17 +176,23 @@ impl Scene {
 
     /// Starts an engine in this process.
     pub(crate) async fn engine(&self) -> Automation {
-        let storage = self.place.open().await.unwrap();
-        let engine = load::engine(storage, &self.ledger(), || {});
-        engine.spool(&self.spool).build().unwrap()
+        let storage = self.place.open().await;
+        patiently(|| {
+            let engine = load::engine(Arc::clone(&storage), &self.ledger(), || {});
+            ready(engine.spool(&self.spool).build())
+        })
+        .await
     }
 
     /// Recovers what is left, and adds what the checker finds to the sums. Nobody else may be at work.
     pub(crate) async fn look(&mut self, sums: &mut Sums) {
-        let storage = self.place.open().await.unwrap();
-        let engine = load::engine(Arc::clone(&storage), &self.ledger(), || {});
-        let engine = engine.clock(Arc::new(InAnHour)).spool(&self.spool);
-        let automation = engine.build().unwrap();
+        let storage = self.place.open().await;
+        let automation = patiently(|| {
+            let engine = load::engine(Arc::clone(&storage), &self.ledger(), || {});
+            let engine = engine.clock(Arc::new(InAnHour));
+            ready(engine.spool(&self.spool).build())
+        })
+        .await;
         let rows = recovered_rows(&storage).await;
         self.judge(&storage, rows, sums).await;
         automation.shutdown(Duration::ZERO).await.unwrap();
@@ -195,7 +223,7 @@ impl Scene {
 
     /// Adds what happened in this scene to the sums; once, at its end.
     pub(crate) async fn add_to(&self, sums: &mut Sums) {
-        let storage = self.place.open().await.unwrap();
+        let storage = self.place.open().await;
         let rows = all(&storage).await;
         storage.close().await.unwrap();
         sums.count(&rows, self);

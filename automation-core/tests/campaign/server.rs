@@ -12,7 +12,7 @@ const CALLERS: u64 = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_started_again() {
-    let restarts = times("CAMPAIGN_RESTARTS", 3);
+    let restarts = times("CAMPAIGN_RESTARTS", 2);
     let cluster = Cluster::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     let url = cluster.url(&cluster.empty());

@@ -1,5 +1,6 @@
 //! An engine in a process of its own, under load until it dies: killed by whoever started it, or at a named point.
 
+use std::future::ready;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,7 +21,7 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 use serde::{Deserialize, Serialize};
 
 use crate::load::{self, Callers};
-use crate::scene::{Place, Scene};
+use crate::scene::{Place, Scene, patiently};
 
 /// Names the order that a worker gets.
 const ORDER: &str = "CAMPAIGN_ORDER";
@@ -168,16 +169,21 @@ async fn works_until_it_dies() {
     let mut scene = Scene::new(order.place.clone(), &order.folder);
     scene.spool.clone_from(&order.spool);
     let death = Arc::new(Death::new(order.death));
-    let storage = scene.place.open().await.unwrap();
+    let storage = scene.place.open().await;
     let dying: Arc<dyn Storage> = Arc::new(Dying {
         inner: storage,
         death: Arc::clone(&death),
     });
     let away = Arc::new(FaultyStorage::switched(dying));
-    let (in_script, ledger) = (Arc::clone(&death), scene.ledger());
+    let ledger = scene.ledger();
     let shared: Arc<dyn Storage> = Arc::<FaultyStorage>::clone(&away);
-    let engine = load::engine(shared, &ledger, move || in_script.meets(Point::InScript));
-    let automation = engine.spool(&scene.spool).build().unwrap();
+    let automation = patiently(|| {
+        let in_script = Arc::clone(&death);
+        let in_script = move || in_script.meets(Point::InScript);
+        let engine = load::engine(Arc::clone(&shared), &ledger, in_script);
+        ready(engine.spool(&scene.spool).build())
+    })
+    .await;
     if order.death.is_some_and(|(point, _)| point.is_in_recovery()) {
         std::future::pending::<()>().await;
     }
