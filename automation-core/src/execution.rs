@@ -260,7 +260,7 @@ pub struct ResourceUsage {
     pub memory_peak_bytes: Option<u64>,
     /// Programs that it started.
     pub children: Option<u32>,
-    /// Threads that it started; not counted in a process of its own.
+    /// Threads that it started; `None` of an isolated run that was killed.
     pub threads: Option<u32>,
 }
 

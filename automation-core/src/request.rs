@@ -1,6 +1,7 @@
 //! What the verbs of the handle are asked: the same structs behind Rust, Python and HTTP.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,8 @@ pub struct ExecuteRequest {
     /// Under which at most one execution is recorded: whoever asks again with it is answered with that one. 1 to
     /// [`limits::IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII characters; it lives as long as the execution's row.
     pub idempotency_key: Option<String>,
+    /// How long the answer may take; see [`with_patience`](Self::with_patience).
+    pub patience: Option<Duration>,
 }
 
 impl ExecuteRequest {
@@ -130,7 +133,16 @@ impl ExecuteRequest {
             classification,
             actor: None,
             idempotency_key: None,
+            patience: None,
         }
+    }
+
+    /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
+    /// returned as it stands, and goes on. Without it the answer is the end.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Sets the key under which at most one execution is recorded.
@@ -165,6 +177,8 @@ pub struct ManualRequest {
     pub idempotency_key: Option<String>,
     /// Whether the script is to change nothing.
     pub dry_run: bool,
+    /// How long the answer may take; see [`with_patience`](Self::with_patience).
+    pub patience: Option<Duration>,
 }
 
 impl fmt::Debug for ManualRequest {
@@ -189,7 +203,16 @@ impl ManualRequest {
             actor: None,
             idempotency_key: None,
             dry_run: false,
+            patience: None,
         }
+    }
+
+    /// Asks for an answer within a time that begins when the run is recorded: an execution that is still open then is
+    /// returned as it stands, and goes on. Without it the answer is the end.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Sets the parameters; the verb validates them against the script's schema.

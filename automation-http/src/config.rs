@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use thiserror::Error as ThisError;
 
 use crate::origin::Origin;
+use crate::streams::StreamLimits;
 
 /// Why a value can't be used. The messages say what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
@@ -49,6 +50,7 @@ pub struct HttpConfig {
     pub(crate) bound: Option<IpAddr>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) streams: StreamLimits,
     pub(crate) environment: String,
     pub(crate) expose_errors: bool,
     pub(crate) clock: Arc<dyn Clock>,
@@ -65,6 +67,7 @@ impl HttpConfig {
             bound: None,
             rate_limit: Some(RateLimit::default()),
             trusted_proxies: Vec::new(),
+            streams: StreamLimits::default(),
             environment: "production".to_owned(),
             expose_errors: false,
             clock: Arc::new(SystemClock),
@@ -97,6 +100,13 @@ impl HttpConfig {
     #[must_use]
     pub fn with_trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
         self.trusted_proxies.extend(proxies);
+        self
+    }
+
+    /// Sets how many streams of events may be open.
+    #[must_use]
+    pub const fn with_streams(mut self, limits: StreamLimits) -> Self {
+        self.streams = limits;
         self
     }
 

@@ -102,50 +102,85 @@ impl Idle {
 pub(crate) struct Idler {
     idle: Arc<Idle>,
     close: Arc<Notify>,
-    /// `None` while a request is in work.
-    number: Mutex<Option<u64>>,
+    place: Mutex<PlaceInLine>,
+}
+
+#[derive(Debug)]
+struct PlaceInLine {
+    /// Requests and answers that are in work.
+    works: usize,
+    /// `None` while any is.
+    number: Option<u64>,
 }
 
 impl Idler {
     /// Takes the last place of the line.
     pub(crate) fn new(idle: &Arc<Idle>) -> Self {
         let close = Arc::new(Notify::new());
-        let number = Mutex::new(Some(idle.join(&close)));
+        let number = Some(idle.join(&close));
         Self {
             idle: Arc::clone(idle),
             close,
-            number,
+            place: Mutex::new(PlaceInLine { works: 0, number }),
         }
     }
 
     /// Leaves the line while `request` is in work, and takes its last place afterwards.
     pub(crate) async fn busy_while<T>(&self, request: impl Future<Output = T>) -> T {
-        self.leave();
+        self.begin();
         let answer = request.await;
-        *self.number.lock() = Some(self.idle.join(&self.close));
+        self.end();
         answer
+    }
+
+    /// Keeps the connection out of the line until the answer is dropped.
+    pub(crate) fn work(self: &Arc<Self>) -> Work {
+        self.begin();
+        Work(Arc::clone(self))
     }
 
     /// Waits until the connection is to be closed. One that got a request after it was picked stays open, and
     /// the next in line is picked instead.
     pub(crate) async fn closed(&self) {
         self.close.notified().await;
-        while self.number.lock().is_none() {
+        while self.place.lock().number.is_none() {
             self.idle.close_first();
             self.close.notified().await;
         }
     }
 
-    fn leave(&self) {
-        if let Some(number) = self.number.lock().take() {
+    fn begin(&self) {
+        let mut place = self.place.lock();
+        place.works += 1;
+        if let Some(number) = place.number.take() {
             self.idle.leave(number);
         }
+    }
+
+    fn end(&self) {
+        let mut place = self.place.lock();
+        place.works -= 1;
+        if place.works == 0 {
+            place.number = Some(self.idle.join(&self.close));
+        }
+    }
+}
+
+/// An answer that is still being given.
+#[derive(Debug)]
+pub(crate) struct Work(Arc<Idler>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
 impl Drop for Idler {
     fn drop(&mut self) {
-        self.leave();
+        if let Some(number) = self.place.get_mut().number.take() {
+            self.idle.leave(number);
+        }
     }
 }
 
@@ -200,6 +235,17 @@ mod tests {
             })
             .await;
         assert!(!is_closed(&first).await);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_busy_as_long_as_its_answer_is_given() {
+        let idle = Arc::new(Idle::default());
+        let first = Arc::new(Idler::new(&idle));
+        let answer = first.busy_while(async { first.work() }).await;
+        assert!(idle.0.lock().waiting.is_empty());
+        drop(answer);
+        idle.close_first();
+        assert!(is_closed(&first).await);
     }
 
     #[test]

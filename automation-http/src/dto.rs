@@ -6,8 +6,8 @@ use automation_core::executor::ExecutorHealth;
 use automation_core::executor::RunLimits;
 use automation_core::script::{Diagnostic, InvalidScript, Script, Validation};
 use automation_core::{
-    Concern, Consequence, Effect, Execution, ExecutionId, Isolation, Quarantined, Reason,
-    ScriptStats, Stats, Status,
+    Concern, Consequence, Effect, Event, Execution, ExecutionId, Isolation, Quarantined, Reason,
+    ScriptStats, Stats, Status, Trigger,
 };
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -135,7 +135,8 @@ pub(crate) struct RunDto {
     automation_id: String,
     ticket_id: String,
     script_used: String,
-    success: bool,
+    /// Null while the run is open.
+    success: Option<bool>,
     output: String,
     stderr: String,
     parsed_output: Option<Value>,
@@ -149,7 +150,7 @@ impl From<Execution> for RunDto {
         Self {
             facts: Facts::of(&execution),
             automation_id: execution.id.to_string(),
-            success: execution.success().unwrap_or_default(),
+            success: execution.success(),
             timestamp: timestamp(execution.completed_at.unwrap_or(execution.started_at)),
             ticket_id: execution.ticket_id,
             script_used: execution.script_name,
@@ -216,6 +217,142 @@ impl From<Execution> for LogDto {
             parsed_output: execution.parsed_output,
             parameters: execution.parameters,
             actor: execution.actor,
+        }
+    }
+}
+
+/// A run, whatever its ticket. `success` is null while it is open.
+#[derive(Debug, Serialize)]
+pub(crate) struct ExecutionDto {
+    id: String,
+    ticket_id: String,
+    script_name: String,
+    trigger: Trigger,
+    success: Option<bool>,
+    parameters: Value,
+    actor: Option<String>,
+    run_at: Option<String>,
+    #[serde(flatten)]
+    facts: Facts,
+    #[serde(flatten)]
+    bodies: Option<Bodies>,
+}
+
+/// What a run wrote and returned: long, and so only for who asks.
+#[derive(Debug, Serialize)]
+struct Bodies {
+    output: String,
+    stderr: String,
+    parsed_output: Option<Value>,
+}
+
+impl ExecutionDto {
+    /// With what the run wrote and returned.
+    pub(crate) fn whole(mut execution: Execution) -> Self {
+        let bodies = Bodies {
+            output: std::mem::take(&mut execution.output),
+            stderr: std::mem::take(&mut execution.stderr),
+            parsed_output: execution.parsed_output.take(),
+        };
+        Self {
+            bodies: Some(bodies),
+            ..Self::row(execution)
+        }
+    }
+
+    /// Without what the run wrote and returned.
+    pub(crate) fn row(execution: Execution) -> Self {
+        Self {
+            facts: Facts::of(&execution),
+            id: execution.id.to_string(),
+            success: execution.success(),
+            trigger: execution.trigger,
+            run_at: execution.run_at.map(timestamp),
+            ticket_id: execution.ticket_id,
+            script_name: execution.script_name,
+            parameters: execution.parameters,
+            actor: execution.actor,
+            bodies: None,
+        }
+    }
+}
+
+/// How a run stands, in a stream of events.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusDto {
+    automation_id: String,
+    status: Status,
+    reason: Option<Reason>,
+    started_at: String,
+    completed_at: Option<String>,
+}
+
+impl From<&Execution> for StatusDto {
+    fn from(execution: &Execution) -> Self {
+        Self {
+            automation_id: execution.id.to_string(),
+            status: execution.status,
+            reason: execution.reason,
+            started_at: timestamp(execution.started_at),
+            completed_at: execution.completed_at.map(timestamp),
+        }
+    }
+}
+
+/// What a run reported, in a stream of events. What it says stands beside number and time.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventDto {
+    seq: u32,
+    at: String,
+    data: Value,
+}
+
+impl From<Event> for EventDto {
+    fn from(event: Event) -> Self {
+        Self {
+            seq: event.seq,
+            at: timestamp(event.at),
+            data: event.data,
+        }
+    }
+}
+
+/// What came of a run, in a stream of events.
+#[derive(Debug, Serialize)]
+pub(crate) struct ResultDto {
+    success: Option<bool>,
+    parsed_output: Option<Value>,
+    error: Option<String>,
+    exit_code: Option<i32>,
+    truncated: bool,
+}
+
+impl From<Execution> for ResultDto {
+    fn from(execution: Execution) -> Self {
+        Self {
+            success: execution.success(),
+            parsed_output: execution.parsed_output,
+            error: execution.error,
+            exit_code: execution.exit_code,
+            truncated: execution.truncated,
+        }
+    }
+}
+
+/// The last of a stream of events.
+#[derive(Debug, Serialize)]
+pub(crate) struct EndDto {
+    automation_id: String,
+    status: Status,
+    still_running: bool,
+}
+
+impl From<&Execution> for EndDto {
+    fn from(execution: &Execution) -> Self {
+        Self {
+            automation_id: execution.id.to_string(),
+            status: execution.status,
+            still_running: execution.still_running,
         }
     }
 }
@@ -459,6 +596,24 @@ impl ScriptDto {
             risk: metadata.risk,
             idempotent: metadata.idempotent,
             warnings: script.warnings().iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// A script that can run, with its source.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScriptDetailDto {
+    #[serde(flatten)]
+    script: ScriptDto,
+    source: String,
+}
+
+impl ScriptDetailDto {
+    /// As [`ScriptDto::new`].
+    pub(crate) fn new(script: &Script, limits: RunLimits, quarantined: &[Quarantined]) -> Self {
+        Self {
+            script: ScriptDto::new(script, limits, quarantined),
+            source: script.source().to_string(),
         }
     }
 }

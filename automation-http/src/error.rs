@@ -122,6 +122,16 @@ impl ApiError {
         }
     }
 
+    /// More is asked for at once than there is.
+    pub(crate) fn overloaded(detail: String, retry_after: Duration) -> Self {
+        let kind = ErrorKind::Overloaded;
+        let (status, title) = status_and_title(kind);
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(status, kind.as_str(), title, detail)
+        }
+    }
+
     /// An error whose cause is ours and only ours to know.
     pub(crate) fn internal(cause: String) -> Self {
         let error = Self::new(

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod client;
 mod config;
 mod connections;
 mod document;
@@ -16,28 +17,24 @@ mod rate_limit;
 mod request;
 mod routes;
 mod serve;
+mod stall;
+mod streams;
 
 pub use config::{ConfigError, Host, HttpConfig, Network, RateLimit};
 pub use origin::Origin;
 pub use serve::{ConnectionLimits, serve};
+pub use streams::StreamLimits;
 
 use automation_core::Automation;
 use axum::Router;
+use axum::http::Method;
 
-/// The routes of the interface, as methods and paths; `{name}` stands for one segment.
-pub const ROUTES: [(&str, &str); 11] = [
-    ("POST", "/api/automation/execute"),
-    ("POST", "/api/automation/manual"),
-    ("POST", "/api/automation/test"),
-    ("GET", "/api/automation/logs/{ticket_id}"),
-    ("GET", "/api/automation/stats"),
-    ("GET", "/api/automation/scripts"),
-    ("POST", "/api/automation/scripts/{name}/release"),
-    ("POST", "/api/automation/executions/{id}/retry"),
-    ("POST", "/api/automation/scripts/validate"),
-    ("GET", "/api/automation/python/check"),
-    ("GET", "/health"),
-];
+/// Returns every route, as a method and a path; `{name}` stands for one segment.
+#[must_use]
+pub fn routes() -> Vec<(Method, &'static str)> {
+    let routes = routes::table().into_iter();
+    routes.map(|route| (route.method, route.path)).collect()
+}
 
 /// Returns the router that answers for `automation`.
 ///

@@ -18,18 +18,22 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::config::Network;
-use crate::connections::{ByAddress, Counted, Idle, Idler};
+use crate::connections::{ByAddress, Counted, Idle, Idler, Work};
+use crate::stall::Unstalled;
 
 /// After a failed accept (most often: no file descriptor is left) a retry at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes of a request's line and headers, and of what is read ahead, that each connection may hold.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// A client that takes nothing of its answer for longer is given up.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What connections may cost.
 #[derive(Debug, Clone)]
@@ -62,6 +66,27 @@ impl Default for ConnectionLimits {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalAddress(pub(crate) IpAddr);
 
+/// The connection of a request, in its extensions, for answers that take long.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    idler: Arc<Idler>,
+    stops: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Keeps the connection from giving way to others until the answer is dropped.
+    pub(crate) fn work(&self) -> Work {
+        self.idler.work()
+    }
+
+    /// Waits until the server is about to stop: answers without an end are ended then.
+    pub(crate) async fn stops(mut self) {
+        if self.stops.wait_for(|stops| *stops).await.is_err() {
+            tracing::debug!("a connection outlives the server");
+        }
+    }
+}
+
 /// Serves `app` on `listeners` until `stop` ends, then lets open requests finish.
 ///
 /// Returns when the last connection is closed; whoever can't wait drops the future, which closes the rest.
@@ -76,6 +101,7 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
+    let (stops, stopping) = watch::channel(false);
     loop {
         let guest = tokio::select! {
             () = &mut stop => break,
@@ -88,6 +114,7 @@ pub async fn serve(
             guest.peer,
             app.clone(),
             &idler,
+            &stopping,
             door.header_time_max,
         ));
         connections.spawn(async move {
@@ -102,6 +129,7 @@ pub async fn serve(
         });
     }
     drop(door);
+    stops.send_replace(true);
     graceful.shutdown().await;
 }
 
@@ -187,15 +215,21 @@ fn connection(
     peer: SocketAddr,
     app: Router,
     idler: &Arc<Idler>,
+    stops: &watch::Receiver<bool>,
     header_time_max: Duration,
 ) -> impl GracefulConnection<Error = hyper::Error> + Send + use<> {
     let idler = Arc::clone(idler);
+    let this = Connection {
+        idler: Arc::clone(&idler),
+        stops: stops.clone(),
+    };
     let local = stream
         .local_addr()
         .map(|address| LocalAddress(address.ip()));
     let local = local.ok();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(this.clone());
         if let Some(local) = local {
             request.extensions_mut().insert(local);
         }
@@ -206,5 +240,8 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(header_time_max)
         .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(
+            TokioIo::new(Unstalled::new(stream, WRITE_TIME_MAX)),
+            service,
+        )
 }

@@ -589,12 +589,18 @@ async fn a_source_is_validated_and_not_kept() {
 #[tokio::test]
 async fn every_listed_route_is_served() {
     let app = App::new();
-    for (method, path) in automation_http::ROUTES {
+    let id = app.execute("T-1").await.data()["automation_id"].clone();
+    for (method, path) in automation_http::routes() {
         let path = path
             .replace("{ticket_id}", "T-1")
+            .replace("{id}", id.as_str().unwrap())
             .replace("{name}", "slow.py");
         let answer = app
-            .send(support::request(method, &path).body(Body::empty()).unwrap())
+            .send(
+                support::request(method.as_str(), &path)
+                    .body(Body::empty())
+                    .unwrap(),
+            )
             .await;
         assert!(
             !answer.text.contains("route_not_found"),

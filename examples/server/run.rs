@@ -12,7 +12,7 @@ use automation_core::{
     Automation, AutomationBuilder, Executor, MemoryStorage, PostgresStorage, ScriptRegistry,
     SqliteStorage,
 };
-use automation_http::{ConnectionLimits, ROUTES, router, serve};
+use automation_http::{ConnectionLimits, router, routes, serve};
 use automation_py::{ProcessExecutor, PythonExecutor};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -222,7 +222,8 @@ async fn announce(config: &Config, address: SocketAddr, automation: &Automation)
     lines.push(format!("database  {}", config.database));
     lines.push(format!("scripts   {}", config.scripts.display()));
     lines.extend(script_lines(automation));
-    lines.extend(ROUTES.map(|(method, path)| format!("route     {method:<5} {path}")));
+    let routes = routes().into_iter();
+    lines.extend(routes.map(|(method, path)| format!("route     {:<5} {path}", method.as_str())));
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
 }
 

@@ -51,7 +51,7 @@ struct Feed {
     /// Kept until the storage has them, so that whoever begins to follow misses none.
     unrecorded: Vec<Event>,
     /// Exists only while somebody follows.
-    watchers: Option<broadcast::Sender<Event>>,
+    watchers: Option<broadcast::Sender<Told>>,
     is_over: bool,
 }
 
@@ -61,7 +61,16 @@ pub(super) struct Subscription {
     /// Events that the storage may not have yet.
     pub(super) unrecorded: Vec<Event>,
     /// The events that follow; closes at the run's end.
-    pub(super) live: broadcast::Receiver<Event>,
+    pub(super) live: broadcast::Receiver<Told>,
+}
+
+/// What those who follow a run are told.
+#[derive(Debug, Clone)]
+pub(super) enum Told {
+    /// The run reported something.
+    Event(Event),
+    /// The run's row has another status.
+    Moved,
 }
 
 impl LiveRun {
@@ -108,10 +117,17 @@ impl LiveRun {
         })
     }
 
+    /// Tells the watchers that the row has another status.
+    pub(super) fn moved(&self) {
+        if let Some(watchers) = &self.feed.lock().watchers {
+            let _ = watchers.send(Told::Moved);
+        }
+    }
+
     /// Shows an event that the storage has already.
     fn publish(&self, event: &Event) {
         if let Some(watchers) = &self.feed.lock().watchers {
-            let _ = watchers.send(event.clone());
+            let _ = watchers.send(Told::Event(event.clone()));
         }
     }
 
@@ -119,7 +135,7 @@ impl LiveRun {
     fn keep(&self, event: Event) {
         let mut feed = self.feed.lock();
         if let Some(watchers) = &feed.watchers {
-            let _ = watchers.send(event.clone());
+            let _ = watchers.send(Told::Event(event.clone()));
         }
         feed.unrecorded.push(event);
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Engine;
+use super::patience::Impatient;
 use crate::error::{Error, Result};
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::request::Page;
@@ -90,12 +91,16 @@ impl Engine {
         self: &Arc<Self>,
         tenant: &TenantId,
         key: Option<&Key>,
+        caller: Option<&Impatient>,
     ) -> Result<Option<Execution>> {
         let Some(key) = key else { return Ok(None) };
-        match self.of_key(tenant, key).await? {
-            Some(row) => self.until_end(row).await.map(Some),
-            None => Ok(None),
+        let Some(row) = self.of_key(tenant, key).await? else {
+            return Ok(None);
+        };
+        if let Some(caller) = caller {
+            caller.tell(&row);
         }
+        self.until_end(row).await.map(Some)
     }
 }
 

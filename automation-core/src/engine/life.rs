@@ -12,6 +12,7 @@ use super::Engine;
 use super::gate::{Permit, Place};
 use super::host::{Host, HostParts, LiveRun, Stop};
 use super::keys::Key;
+use super::patience::Impatient;
 use super::plan::Plan;
 use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
@@ -55,6 +56,8 @@ pub(super) struct Life {
     pub(super) plan: Plan,
     pub(super) execution: Execution,
     pub(super) run: Arc<LiveRun>,
+    /// A caller who is told when the run is recorded.
+    pub(super) impatient: Option<Impatient>,
     executor: Arc<dyn Executor>,
     redactor: Redactor,
     /// The attempt that follows it, once it has ended.
@@ -81,6 +84,7 @@ impl Life {
             executor,
             execution,
             run,
+            impatient: None,
             redactor,
             next: None,
         }
@@ -101,6 +105,7 @@ impl Life {
             plan,
             executor,
             execution: row,
+            impatient: None,
             next: None,
         }
     }
@@ -175,10 +180,12 @@ impl Life {
             Place::Free(permit) => {
                 self.execution.status = Status::Running;
                 self.insert().await?;
+                self.tell_recorded();
                 Ok(Some(permit))
             }
             Place::Queued(waiter) => {
                 self.insert().await?;
+                self.tell_recorded();
                 let cancel = self.run.cancel_token().clone();
                 let permit = tokio::select! {
                     permit = waiter.permit() => permit,
@@ -221,6 +228,7 @@ impl Life {
                 self.execution.claimed_by = Some(self.engine.instance.clone());
                 self.execution.lease_until = Some(lease_until);
                 self.execution.isolation = isolation;
+                self.run.moved();
                 Ok(true)
             }
             Some(row) => {

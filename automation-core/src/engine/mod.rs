@@ -1,7 +1,7 @@
 //! The life of one run: the only place that orders storage, executor and parser calls.
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
-//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `host` is what the script talks to meanwhile, `watch` lets others follow,
+//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for
 //! their time, and takes up what is due, `venue` says where a script runs, `intake` refuses runs while the storage does
 //! not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up, `recovery` ends
@@ -16,6 +16,7 @@ mod keys;
 mod late;
 mod life;
 mod lists;
+mod patience;
 mod plan;
 mod prune;
 mod quarantine;
@@ -45,6 +46,7 @@ use uuid::{ContextV7, Timestamp, Uuid};
 use self::gate::Gate;
 use self::host::{LiveRun, Stop};
 use self::intake::Intake;
+use self::patience::Impatient;
 use self::plan::Plan;
 pub use self::prune::Retention;
 use self::quarantine::Quarantine;
@@ -179,8 +181,9 @@ impl Engine {
         tenant: &TenantId,
         request: ExecuteRequest,
     ) -> Result<Execution> {
+        let patience = request.patience;
         let plan = self.plan_ticket(request)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, patience).await
     }
 
     pub(crate) async fn manual(
@@ -188,8 +191,9 @@ impl Engine {
         tenant: &TenantId,
         request: ManualRequest,
     ) -> Result<Execution> {
+        let patience = request.patience;
         let plan = self.plan_manual(request)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, patience).await
     }
 
     pub(crate) async fn test(
@@ -198,35 +202,64 @@ impl Engine {
         request: TestRequest,
     ) -> Result<Execution> {
         let plan = self.plan_test(request)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, None).await
+    }
+
+    /// Accepts a run and answers with its end, or within the caller's patience.
+    async fn accept(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        plan: Plan,
+        patience: Option<Duration>,
+    ) -> Result<Execution> {
+        let Some(patience) = patience else {
+            return self.settle(tenant, plan, None).await;
+        };
+        let (caller, recorded) = Impatient::new();
+        let end = self.settle(tenant, plan, Some(caller));
+        self.within(patience, recorded, end).await
     }
 
     /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
-    async fn accept(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+    async fn settle(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        plan: Plan,
+        caller: Option<Impatient>,
+    ) -> Result<Execution> {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
         self.intake.check()?;
         self.quarantine_loaded().await?;
         let key = plan.key.clone();
-        if let Some(recorded) = self.answer_again(tenant, key.as_ref()).await? {
+        if let Some(recorded) = self
+            .answer_again(tenant, key.as_ref(), caller.as_ref())
+            .await?
+        {
             return Ok(recorded);
         }
         let may_repeat = plan.script.metadata().retry.is_some();
-        match self.admit(tenant, plan).await {
+        match self.admit(tenant, plan, caller.clone()).await {
             Ok(execution) if may_repeat || !execution.status.is_terminal() => {
                 self.until_end(execution).await
             }
             // Another request under the same key was faster.
-            Err(error @ Error::Conflict { .. }) => {
-                self.answer_again(tenant, key.as_ref()).await?.ok_or(error)
-            }
+            Err(error @ Error::Conflict { .. }) => self
+                .answer_again(tenant, key.as_ref(), caller.as_ref())
+                .await?
+                .ok_or(error),
             admitted => admitted,
         }
     }
 
     /// Records a run and lets it run; returns it at its end, or as it waits or as another instance has it.
-    async fn admit(self: &Arc<Self>, tenant: &TenantId, plan: Plan) -> Result<Execution> {
+    async fn admit(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        plan: Plan,
+        caller: Option<Impatient>,
+    ) -> Result<Execution> {
         if plan.script.metadata().retry.is_some() {
             waiting::check_keepable(&plan)?;
         }
@@ -235,7 +268,8 @@ impl Engine {
             return self.accept_waiting(tenant, plan, venue, wait).await;
         }
         let place = self.gate.enter(plan.actor.as_deref(), plan.script.name())?;
-        let life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
+        let mut life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
+        life.impatient = caller;
         self.in_task(life.run(place)).await
     }
 

@@ -76,6 +76,7 @@ impl Engine {
             classification,
             actor,
             idempotency_key,
+            ..
         } = request;
         check_common(
             actor.as_deref(),

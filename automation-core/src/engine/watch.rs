@@ -11,11 +11,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::Engine;
-use super::host::Subscription;
+use super::host::{Subscription, Told};
 use crate::error::Result;
-use crate::execution::{Event, Execution, ExecutionId, TenantId};
-use crate::limits;
-use crate::request::Page;
+use crate::execution::{Event, Execution, ExecutionId, Reason, TenantId};
+use crate::request::{Cursor, Page};
+use crate::status::Status;
 
 /// How often a run that another instance executes is looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -25,6 +25,9 @@ const POLL_WAITING: Duration = Duration::from_secs(2);
 /// How long a watcher that missed events waits for their record.
 const GAP: Duration = Duration::from_millis(50);
 
+/// Events that are read at once: a watcher holds no more of them than these.
+const EVENTS_READ: usize = 64;
+
 /// Something that a watcher is told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +35,8 @@ const GAP: Duration = Duration::from_millis(50);
 pub enum Update {
     /// The run reported something.
     Event(Event),
+    /// How the run stands: at the beginning, and when that changes. Only for who asked by [`Watch::with_status`].
+    Status(Box<Execution>),
     /// The run has its terminal status; the last update.
     Ended(Box<Execution>),
 }
@@ -46,9 +51,15 @@ pub struct Watch {
     id: ExecutionId,
     /// What the storage may not have had when this began.
     unrecorded: Vec<Event>,
-    live: Option<Receiver<Event>>,
+    live: Option<Receiver<Told>>,
     /// What was read and is not given yet.
     backlog: VecDeque<Event>,
+    /// Where what is recorded goes on behind the backlog.
+    next_page: Option<Cursor>,
+    /// Whether the status is told, and which was told last.
+    status: Option<Option<(Status, Option<Reason>)>>,
+    /// How the run stands, to be told.
+    moved: Option<Box<Execution>>,
     /// Where the backlog ends with the end.
     end: Option<Box<Execution>>,
     caught_up: bool,
@@ -56,7 +67,7 @@ pub struct Watch {
     waits: bool,
     /// Tells that rows that wait moved on.
     moves: watch::Receiver<()>,
-    /// The page of events that was not full when it was last read.
+    /// The page that the backlog is of.
     page: Page,
     /// The number of the last event that was given.
     seq: u32,
@@ -91,13 +102,30 @@ impl Watch {
             unrecorded,
             live,
             backlog: VecDeque::new(),
+            next_page: None,
+            status: None,
+            moved: None,
             end: None,
             caught_up: false,
             waits: false,
-            page: Page::first(limits::PAGE_ROWS_MAX),
+            page: Page::first(EVENTS_READ),
             seq: 0,
             ended: false,
         }
+    }
+
+    /// Skips the events up to number `seq`, which the caller has.
+    #[must_use]
+    pub const fn after(mut self, seq: u32) -> Self {
+        self.seq = seq;
+        self
+    }
+
+    /// Also tells how the run stands ([`Update::Status`]).
+    #[must_use]
+    pub const fn with_status(mut self) -> Self {
+        self.status = Some(None);
+        self
     }
 
     /// Returns the next update; `None` after [`Update::Ended`]. Needs a tokio runtime.
@@ -109,6 +137,9 @@ impl Watch {
     /// Safe: no update is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<Update>> {
         loop {
+            if let Some(execution) = self.moved.take() {
+                return Ok(Some(Update::Status(execution)));
+            }
             match self.backlog.pop_front() {
                 Some(event) if event.seq <= self.seq => {}
                 Some(event) if self.end.is_some() || event.seq == self.seq + 1 => {
@@ -118,6 +149,7 @@ impl Watch {
                 // This watcher was too slow, and what it missed is not recorded yet.
                 Some(_) => {
                     self.backlog.clear();
+                    self.next_page = None;
                     self.caught_up = false;
                     tokio::time::sleep(GAP).await;
                 }
@@ -142,7 +174,7 @@ impl Watch {
         loop {
             match self.next().await? {
                 Some(Update::Ended(execution)) => return Ok(*execution),
-                Some(Update::Event(_)) => {}
+                Some(Update::Event(_) | Update::Status(_)) => {}
                 None => return self.engine.get(&self.tenant, self.id).await,
             }
         }
@@ -156,8 +188,8 @@ impl Watch {
             return;
         };
         match live.recv().await {
-            Ok(event) => self.backlog.push_back(event),
-            Err(RecvError::Lagged(_)) => self.caught_up = false,
+            Ok(Told::Event(event)) => self.backlog.push_back(event),
+            Ok(Told::Moved) | Err(RecvError::Lagged(_)) => self.caught_up = false,
             // Every event is recorded before the end is, so the storage now has the whole story.
             Err(RecvError::Closed) => {
                 self.live = None;
@@ -175,8 +207,25 @@ impl Watch {
         }
     }
 
-    /// Reads what is recorded: the execution first, so that no event of an ended run is missed.
+    /// Reads the next page of what is recorded.
     async fn catch_up(&mut self) -> Result<()> {
+        match self.next_page.take() {
+            Some(next) => self.page = Page::first(EVENTS_READ).after(next),
+            None => self.look().await?,
+        }
+        let storage = &self.engine.parts.storage;
+        let rows = storage.events(&self.tenant, self.id, &self.page).await?;
+        self.backlog = rows.items.into();
+        self.next_page = rows.next;
+        if self.next_page.is_none() {
+            self.backlog.extend(std::mem::take(&mut self.unrecorded));
+            self.caught_up = true;
+        }
+        Ok(())
+    }
+
+    /// Reads the execution, before its events are read, so that no event of an ended run is missed.
+    async fn look(&mut self) -> Result<()> {
         if self.live.is_none()
             && let Some(run) = self.engine.live_run(&self.tenant, self.id)
             && let Some(Subscription { unrecorded, live }) = run.subscribe()
@@ -184,24 +233,19 @@ impl Watch {
             (self.unrecorded, self.live) = (unrecorded, Some(live));
         }
         self.moves.mark_unchanged();
-        let execution = self.engine.get(&self.tenant, self.id).await?;
-        let mut backlog = VecDeque::new();
-        loop {
-            let rows = self
-                .engine
-                .parts
-                .storage
-                .events(&self.tenant, self.id, &self.page)
-                .await?;
-            backlog.extend(rows.items);
-            let Some(next) = rows.next else { break };
-            self.page = Page::first(limits::PAGE_ROWS_MAX).after(next);
-        }
-        backlog.extend(std::mem::take(&mut self.unrecorded));
-        self.backlog = backlog;
+        let execution = Box::new(self.engine.get(&self.tenant, self.id).await?);
         self.waits = execution.is_waiting();
-        self.end = execution.status.is_terminal().then(|| Box::new(execution));
-        self.caught_up = true;
+        if execution.status.is_terminal() {
+            self.end = Some(execution);
+            return Ok(());
+        }
+        let stands = Some((execution.status, execution.reason));
+        if let Some(told) = &mut self.status
+            && *told != stands
+        {
+            *told = stands;
+            self.moved = Some(execution);
+        }
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod effects;
 mod engines;
 mod faults;
 mod output_schema;
+mod patience;
 mod pruning;
 mod quarantine;
 mod recovery;

@@ -11,7 +11,10 @@ use crate::dto::{HealthDto, timestamp};
 /// The name under which clients know the service.
 const SERVICE: &str = "automation-executor";
 
-pub(super) async fn health(State(Shared { automation, config }): State<Shared>) -> Response {
+pub(super) async fn health(State(shared): State<Shared>) -> Response {
+    let Shared {
+        automation, config, ..
+    } = shared;
     let health = automation.health().await;
     if let Some(cause) = &health.storage_error {
         tracing::warn!(cause, "the storage does not work");

@@ -3,21 +3,24 @@
 use automation_core::Automation;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 
-use super::message_of;
+use super::asked::{WaitParameters, answer};
+use super::parameters::{self, QueryResult};
 use crate::document::Document;
-use crate::dto::{Envelope, RunDto};
 use crate::error::ApiResult;
 use crate::request;
 
 pub(super) async fn manual(
     State(automation): State<Automation>,
+    query: QueryResult<WaitParameters>,
     headers: HeaderMap,
     document: Document,
-) -> ApiResult<Envelope<RunDto>> {
+) -> ApiResult<Response> {
+    let patience = parameters::query(query)?.patience()?;
     let mut asked = request::manual(document)?;
     asked.idempotency_key = request::idempotency_key(&headers)?;
+    asked.patience = patience;
     let execution = automation.manual(asked).await?;
-    let message = message_of("Automation", "completed successfully", &execution);
-    Ok(Envelope::new(RunDto::from(execution), message))
+    Ok(answer(execution))
 }

@@ -1,14 +1,20 @@
 //! The routes, and the layers around them in their order.
 
+mod asked;
+mod events;
 mod execute;
+mod executions;
 mod health;
 mod logs;
 mod manual;
+mod output;
+mod parameters;
 mod python_check;
 mod release;
 mod retry;
 mod scripts;
 mod stats;
+mod table;
 mod test;
 mod validate;
 
@@ -21,20 +27,23 @@ use axum::extract::{FromRef, Request};
 use axum::http::{Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
 use crate::config::HttpConfig;
 use crate::error::ApiError;
 use crate::rate_limit::{self, RateLimiter};
+use crate::streams::Streams;
 use crate::{answer, guard};
+use table::Route;
+pub(crate) use table::table;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
 struct Shared {
     automation: Automation,
     config: Arc<HttpConfig>,
+    streams: Arc<Streams>,
 }
 
 impl FromRef<Shared> for Automation {
@@ -51,72 +60,49 @@ pub(crate) fn router(automation: Automation, config: HttpConfig) -> Router {
     let config = Arc::new(config);
     let shared = Shared {
         automation,
+        streams: Streams::new(config.streams),
         config: Arc::clone(&config),
     };
-    let limited = |routes: MethodRouter<Shared>| limited(routes, limiter.as_ref());
-    [
-        ("/api/automation/execute", limited(post(execute::execute))),
-        ("/api/automation/manual", limited(post(manual::manual))),
-        ("/api/automation/test", limited(post(test::test))),
-        ("/api/automation/logs/{ticket_id}", get(logs::logs)),
-        ("/api/automation/stats", get(stats::stats)),
-        ("/api/automation/scripts", get(scripts::scripts)),
-        (
-            "/api/automation/scripts/{name}/release",
-            limited(post(release::release)),
-        ),
-        (
-            "/api/automation/executions/{id}/retry",
-            limited(post(retry::retry)),
-        ),
-        (
-            "/api/automation/scripts/validate",
-            limited(post(validate::validate)),
-        ),
-        (
-            "/api/automation/python/check",
-            get(python_check::python_check),
-        ),
-        ("/api/health", get(health::health)),
-        ("/health", get(health::health)),
-    ]
-    .into_iter()
-    .fold(Router::new(), with_route)
-    .fallback(route_not_found)
-    .method_not_allowed_fallback(method_not_allowed)
-    .with_state(shared)
-    .layer(CatchPanicLayer::custom(caught))
-    .layer(cors(&config))
-    .layer(from_fn_with_state(Arc::clone(&config), guard::guard))
-    .layer(from_fn_with_state(config, answer::finish))
+    let add = |router, route| with_route(router, route, limiter.as_ref());
+    table::table()
+        .into_iter()
+        .fold(Router::new(), add)
+        .fallback(route_not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(shared)
+        .layer(CatchPanicLayer::custom(caught))
+        .layer(cors(&config))
+        .layer(from_fn_with_state(Arc::clone(&config), guard::guard))
+        .layer(from_fn_with_state(config, answer::finish))
 }
 
 /// Adds a route; some clients end its path with a slash.
 fn with_route(
     router: Router<Shared>,
-    (path, routes): (&str, MethodRouter<Shared>),
-) -> Router<Shared> {
-    router
-        .route(&format!("{path}/"), routes.clone())
-        .route(path, routes)
-}
-
-fn limited(
-    routes: MethodRouter<Shared>,
+    Route {
+        path,
+        handler,
+        is_limited,
+        ..
+    }: Route,
     limiter: Option<&Arc<RateLimiter>>,
-) -> MethodRouter<Shared> {
-    match limiter {
+) -> Router<Shared> {
+    let handler = match limiter.filter(|_| is_limited) {
         Some(limiter) => {
-            routes.route_layer(from_fn_with_state(Arc::clone(limiter), rate_limit::limit))
+            handler.route_layer(from_fn_with_state(Arc::clone(limiter), rate_limit::limit))
         }
-        None => routes,
-    }
+        None => handler,
+    };
+    router
+        .route(&format!("{path}/"), handler.clone())
+        .route(path, handler)
 }
 
 fn cors(config: &HttpConfig) -> CorsLayer {
     let exposed = rate_limit::EXPOSED
         .into_iter()
-        .chain([answer::REQUEST_ID, header::RETRY_AFTER]);
+        .chain([answer::REQUEST_ID, header::RETRY_AFTER, header::LOCATION])
+        .chain([output::TRUNCATED, header::CONTENT_DISPOSITION]);
     CorsLayer::new()
         .allow_origin(config.frontend.header_value())
         .allow_credentials(true)
@@ -153,24 +139,21 @@ fn caught(panic: Box<dyn Any + Send>) -> Response {
     ApiError::internal(format!("a handler panicked: {text}")).into_response()
 }
 
-/// Returns the sentence about a run's end, for instance `Automation completed successfully`.
+/// Returns the sentence about a run, for instance `Automation completed successfully`.
 fn message_of(what: &str, completed: &str, execution: &Execution) -> String {
+    let reason = execution.reason.map(Reason::as_str);
     match execution.status {
         Status::Starting if execution.is_waiting() => {
-            let reason = execution.reason;
-            format!(
-                "{what} waits: {}",
-                reason.map_or("scheduled", Reason::as_str)
-            )
+            format!("{what} waits: {}", reason.unwrap_or("scheduled"))
+        }
+        Status::Starting | Status::Running => {
+            format!("{what} accepted, it is {}", execution.status)
         }
         Status::Completed => format!("{what} {completed}"),
         Status::Cancelled => format!("{what} cancelled"),
-        Status::Failed | Status::Starting | Status::Running => {
-            let reason = execution.reason.map_or("unknown", Reason::as_str);
-            format!(
-                "{what} failed: {}",
-                execution.error.as_deref().unwrap_or(reason)
-            )
+        Status::Failed => {
+            let cause = execution.error.as_deref().or(reason);
+            format!("{what} failed: {}", cause.unwrap_or("unknown"))
         }
     }
 }

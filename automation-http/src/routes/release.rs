@@ -1,19 +1,17 @@
 //! `POST /automation/scripts/:name/release`: a script may run in this process again. A body is not asked for.
 
-use automation_core::{Automation, Problem};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use automation_core::Automation;
+use axum::extract::State;
 
+use super::parameters::{self, PathResult};
 use crate::dto::{Envelope, QuarantineDto};
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 
 pub(super) async fn release(
     State(automation): State<Automation>,
-    script: Result<Path<String>, PathRejection>,
+    script: PathResult,
 ) -> ApiResult<Envelope<Vec<QuarantineDto>>> {
-    let Path(script) = script.map_err(|rejection| {
-        ApiError::invalid_request(vec![Problem::new("/name", rejection.body_text())])
-    })?;
+    let script = parameters::segment("name", script)?;
     let released = automation.release(&script, None).await?;
     let message = format!("Released {} versions from quarantine", released.len());
     let released = released.iter().map(QuarantineDto::from).collect();

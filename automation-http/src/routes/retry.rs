@@ -1,23 +1,17 @@
 //! `POST /automation/executions/:id/retry`: what did not complete runs once more. A body is not asked for.
 
-use automation_core::{Automation, ExecutionId, Problem};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use automation_core::Automation;
+use axum::extract::State;
+use axum::response::Response;
 
-use super::message_of;
-use crate::dto::{Envelope, RunDto};
-use crate::error::{ApiError, ApiResult};
+use super::asked::answer;
+use super::parameters::{self, PathResult};
+use crate::error::ApiResult;
 
 pub(super) async fn retry(
     State(automation): State<Automation>,
-    id: Result<Path<String>, PathRejection>,
-) -> ApiResult<Envelope<RunDto>> {
-    let malformed = |detail| ApiError::invalid_request(vec![Problem::new("/id", detail)]);
-    let Path(id) = id.map_err(|rejection| malformed(rejection.body_text()))?;
-    let id: ExecutionId = id
-        .parse()
-        .map_err(|_| malformed("must be an execution's id, a UUID".to_owned()))?;
-    let execution = automation.retry(id, None).await?;
-    let message = message_of("Automation", "completed successfully", &execution);
-    Ok(Envelope::new(RunDto::from(execution), message))
+    id: PathResult,
+) -> ApiResult<Response> {
+    let id = parameters::execution_id(id)?;
+    Ok(answer(automation.retry(id, None).await?))
 }

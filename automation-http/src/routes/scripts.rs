@@ -1,18 +1,16 @@
-//! `GET /automation/scripts`: what can run, and beside it what can't and why.
+//! `GET /automation/scripts`: what can run, and beside it what can't and why; `/automation/scripts/:name`: one of them.
 
-use automation_core::Automation;
+use automation_core::{Automation, Quarantined};
 use axum::extract::State;
 use serde_json::Value;
 
-use crate::dto::{Envelope, InvalidScriptDto, ScriptDto};
+use super::parameters::{self, PathResult};
+use crate::dto::{Envelope, InvalidScriptDto, ScriptDetailDto, ScriptDto};
+use crate::error::ApiResult;
 
 pub(super) async fn scripts(State(automation): State<Automation>) -> Envelope<Vec<ScriptDto>> {
     let index = automation.scripts();
-    // Scripts are known when the storage is away, too; nothing of them runs then.
-    let quarantined = automation.quarantined().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "it is not known yet which scripts are in quarantine");
-        Vec::new()
-    });
+    let quarantined = quarantined(&automation).await;
     let scripts: Vec<_> = index
         .scripts()
         .map(|script| ScriptDto::new(script, automation.limits(script), &quarantined))
@@ -21,4 +19,22 @@ pub(super) async fn scripts(State(automation): State<Automation>) -> Envelope<Ve
     let invalid = serde_json::to_value(invalid).unwrap_or(Value::Null);
     let message = format!("Found {} automation scripts", scripts.len());
     Envelope::new(scripts, message).with("invalid", invalid)
+}
+
+pub(super) async fn script(
+    State(automation): State<Automation>,
+    name: PathResult,
+) -> ApiResult<Envelope<ScriptDetailDto>> {
+    let script = automation.script(&parameters::segment("name", name)?)?;
+    let quarantined = quarantined(&automation).await;
+    let detail = ScriptDetailDto::new(&script, automation.limits(&script), &quarantined);
+    Ok(Envelope::new(detail, format!("Script {}", script.name())))
+}
+
+/// Scripts are known when the storage is away, too; nothing of them runs then.
+async fn quarantined(automation: &Automation) -> Vec<Quarantined> {
+    automation.quarantined().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "it is not known yet which scripts are in quarantine");
+        Vec::new()
+    })
 }

@@ -6,6 +6,8 @@
     reason = "only code inside test functions may do so without saying"
 )]
 
+pub(crate) mod streaming;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +146,16 @@ impl App {
         }
     }
 
+    /// Over an executor of the test's own.
+    pub(crate) fn running(executor: FnExecutor, config: HttpConfig) -> Self {
+        let builder = Automation::builder().scripts(scripts()).executor(executor);
+        let automation = builder.executions_max(2).build().unwrap();
+        Self {
+            router: router(automation.clone(), config),
+            automation,
+        }
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -211,7 +223,12 @@ impl Answer {
 
     /// Returns `data` of an answer that is not an error.
     pub(crate) fn data(&self) -> Value {
-        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        self.data_of(StatusCode::OK)
+    }
+
+    /// Returns `data` of an answer with a status.
+    pub(crate) fn data_of(&self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
         let body = self.json();
         assert_eq!(body["success"], true, "{self:?}");
         assert!(body["message"].is_string(), "{self:?}");

@@ -1,13 +1,16 @@
 """One run, in a process of its own: what the process is allowed, the script as a real `__main__` on the main
 thread, and its end as the interpreter ends a script."""
 
+import _thread
 import atexit
 import base64
 import builtins
 import fcntl
 import faulthandler
+import functools
 import gc
 import io
+import itertools
 import marshal
 import math
 import os
@@ -125,6 +128,7 @@ def run(control, order):
     process = os.getpid()
     effects = _effects.Effects(context._effect, order["deny"], order["limits"]["children_max"])
     effects.install()
+    threads = count_threads()
     ended = execute(control, order, module, context)
     attempt(threading._shutdown)
     # What is cleaned up gets the grace for it.
@@ -135,11 +139,35 @@ def run(control, order):
         if interrupted:
             _process.kill_descendants(process)
         try:
-            _wire.send(control, {**ended, "children": effects.children})
+            used = {"children": effects.children, "threads": next(threads)}
+            _wire.send(control, {**ended, **used})
         except OSError:
             # The script closed the socket: the exit code says what it can.
             pass
     os._exit(ended["exit"])
+
+
+def count_threads():
+    """Returns the numbers with which threads are counted that are started from here on: the next one is how many."""
+    numbers = itertools.count()
+
+    def counted(start):
+        @functools.wraps(start)
+        def start_counted(*arguments, **named):
+            thread = start(*arguments, **named)
+            next(numbers)
+            return thread
+
+        return start_counted
+
+    # `start_new` is the old name, the joinable ones are of Python 3.13.
+    names = "start_new", "start_new_thread", "start_joinable_thread"
+    for module, prefix in ((_thread, ""), (threading, "_")):
+        for name in (prefix + name for name in names):
+            start = getattr(module, name, None)
+            if start is not None:
+                setattr(module, name, counted(start))
+    return numbers
 
 
 def create_module(order):

@@ -54,7 +54,7 @@ use self::pool::Pool;
 /// # Accounting
 /// The kernel counts the processor time of the process and of programs that it waited for. Memory, and what it
 /// starts, is looked at every 50 ms; `usage.children` of a run that could not say its last words is what was seen then.
-/// `usage.threads` is `None`: nothing tells of a thread before Python 3.12.
+/// `usage.threads` of such a run is `None`.
 ///
 /// # Examples
 /// ```

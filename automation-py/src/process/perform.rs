@@ -358,7 +358,7 @@ impl<'a> Watch<'a> {
             cpu_us: number(&self.ended, "cpu_us").max(seen),
             memory_peak_bytes: resident.max(Some(self.memory.peak)),
             children: u32::try_from(children).ok(),
-            ..ResourceUsage::default()
+            threads: number(&self.told, "threads").and_then(|threads| u32::try_from(threads).ok()),
         }
     }
 }

@@ -267,3 +267,17 @@ async fn a_killed_run_says_what_it_was_seen_to_start() {
     assert_eq!(failure(&outcome).0, Reason::Timeout);
     assert_eq!(outcome.usage.children, Some(3));
 }
+
+#[tokio::test]
+async fn threads_are_counted_however_they_are_started() {
+    let source = "import _thread, concurrent.futures, threading, time\n\
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:\n    \
+            list(pool.map(lambda _: time.sleep(0.05), range(2)))\n\
+        thread = threading.Thread(target=int)\nthread.start(); thread.join()\n\
+        _thread.start_new_thread(int, ())\ntime.sleep(0.05)\n";
+    let outcome = Case::new(source).run(&executor()).await;
+    assert_eq!(outcome.ending, Ending::Completed, "{outcome:?}");
+    assert_eq!(outcome.usage.threads, Some(4));
+    let outcome = Case::new("import os\nos._exit(0)\n").run(&executor()).await;
+    assert_eq!(outcome.usage.threads, None);
+}

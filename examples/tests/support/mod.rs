@@ -186,13 +186,28 @@ pub(crate) struct Answer {
 impl Client {
     /// Returns the answer, or that there was none.
     pub(crate) fn try_post(&self, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
-        let request = self
-            .agent
-            .post(format!("{}/api/automation/{path}", self.base));
+        self.send(&format!("/api/automation/{path}"), body)
+    }
+
+    fn send(&self, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
+        let request = self.agent.post(format!("{}{path}", self.base));
         let response = request
             .content_type("application/json")
             .send(body.to_string())?;
         read(response)
+    }
+
+    /// Posts to a whole path.
+    pub(crate) fn post_to(&self, path: &str, body: &Value) -> Answer {
+        self.send(path, body).unwrap()
+    }
+
+    /// Returns an answer that is a text.
+    pub(crate) fn text(&self, path: &str) -> String {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let mut response = request.call().unwrap();
+        assert_eq!(response.status(), 200);
+        response.body_mut().read_to_string().unwrap()
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {

@@ -125,7 +125,7 @@ impl Engine {
         self.watch(&run.tenant_id, run.id).await?.end().await
     }
 
-    async fn successor(&self, run: &Execution) -> Result<Option<Execution>> {
+    pub(super) async fn successor(&self, run: &Execution) -> Result<Option<Execution>> {
         if run.status == Status::Completed {
             return Ok(None);
         }
@@ -152,7 +152,7 @@ impl Engine {
             return self.until_end(last).await;
         }
         let plan = self.plan_retry(&last, actor)?;
-        self.accept(tenant, plan).await
+        self.accept(tenant, plan, None).await
     }
 
     fn plan_retry(&self, row: &Execution, actor: Option<&str>) -> Result<Plan> {
