@@ -56,12 +56,13 @@ async fn cut(is_full: bool, cuts: u64) -> Option<Sums> {
             let kept = tempfile::tempdir().unwrap();
             std::fs::copy(ledger_in(folder.path()), ledger_in(kept.path())).unwrap();
             let copy = disk.copy(kept.path());
-            worker.signal(Signal::CONT);
             let copy = copy.mounted().unwrap();
             let mut copied = Scene::sqlite(copy.path(), is_full).with_ledger_in(kept.path());
             copied.is_expected = !is_full;
             copied.look(&mut sums).await;
             copied.add_to(&mut sums).await;
+            // Only now: a slow look must not let the disk become full.
+            worker.signal(Signal::CONT);
         }
         worker.kill();
         drop(disk);
