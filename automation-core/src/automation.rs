@@ -11,6 +11,7 @@ use crate::engine::{Engine, Quarantined, Watch};
 use crate::error::Result;
 use crate::execution::{Execution, ExecutionId, TenantId};
 use crate::executor::{ExecutorHealth, RunLimits};
+use crate::metrics::Metrics;
 use crate::request::{
     Classification, ExecuteRequest, ExecutionsQuery, Listing, LogsQuery, ManualRequest, Page,
     PruneRequest, Route, StatsQuery, TestRequest, Ticket,
@@ -291,6 +292,11 @@ impl Automation {
         self.engine.health().await
     }
 
+    /// Returns what this process has counted since its start, of every tenant, and how it is now. Never fails.
+    pub async fn metrics(&self) -> Metrics {
+        self.engine.metrics().await
+    }
+
     /// Refuses further runs, waits up to `grace` for the present ones, cancels the rest, and closes the storage.
     ///
     /// # Errors
@@ -328,12 +334,27 @@ pub struct Health {
 impl Health {
     /// Returns whether runs can be accepted and executed now.
     #[must_use]
-    pub const fn is_ready(&self) -> bool {
-        let isolated = match &self.isolated_executor {
-            Some(isolated) => isolated.available,
-            None => true,
-        };
+    pub fn is_ready(&self) -> bool {
+        self.obstacles().is_empty()
+    }
+
+    /// Returns why runs can't be accepted and executed now, part by part; empty when they can. What lies behind it is
+    /// in the fields: it may name paths and hosts.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<&'static str> {
+        let isolated = self.isolated_executor.as_ref();
         let storage = self.storage.is_some() && self.storage_error.is_none();
-        self.accepting && self.executor.available && isolated && storage
+        [
+            (self.accepting, "the engine is shut down"),
+            (self.executor.available, "the executor takes no runs"),
+            (
+                isolated.is_none_or(|isolated| isolated.available),
+                "the isolated executor takes no runs",
+            ),
+            (storage, "the storage does not work"),
+        ]
+        .into_iter()
+        .filter_map(|(fine, obstacle)| (!fine).then_some(obstacle))
+        .collect()
     }
 }

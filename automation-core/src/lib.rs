@@ -16,6 +16,7 @@ mod execution;
 pub mod executor;
 pub mod json;
 pub mod limits;
+pub mod metrics;
 pub mod parser;
 pub mod redact;
 mod request;

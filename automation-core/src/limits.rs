@@ -35,6 +35,8 @@ pub const VALIDATION_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Problems with one request that are listed; a hostile body has thousands.
 pub const PROBLEMS_MAX: usize = 50;
 
+/// Scripts that are counted by name in the metrics: who collects them keeps a series for each.
+pub const METERED_SCRIPTS_MAX: usize = 1000;
 /// Runs that may be dispatched at once; they may wait for a worker thread (promise P2).
 pub const EXECUTIONS_MAX: usize = 256;
 /// Accepted runs that may wait to be dispatched; the next request is refused as overloaded.

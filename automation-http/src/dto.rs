@@ -740,3 +740,16 @@ pub(crate) struct HealthDto {
     /// Runs that have ended, and whose ends are not recorded yet.
     pub(crate) spooled: usize,
 }
+
+/// That the process answers.
+#[derive(Debug, Serialize)]
+pub(crate) struct LiveDto {
+    pub(crate) status: &'static str,
+}
+
+/// Whether runs can be accepted and executed, and why not.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReadyDto {
+    pub(crate) status: &'static str,
+    pub(crate) causes: Vec<&'static str>,
+}

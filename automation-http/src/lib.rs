@@ -11,6 +11,7 @@ mod connections;
 mod document;
 mod dto;
 mod error;
+mod exposition;
 mod guard;
 mod origin;
 mod rate_limit;

@@ -52,6 +52,11 @@ impl Streams {
         })
     }
 
+    /// Returns how many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.lock().values().sum()
+    }
+
     /// Counts a stream until the answer is dropped.
     pub(crate) fn enter(self: &Arc<Self>, client: IpAddr) -> ApiResult<OpenStream> {
         let mut open = self.open.lock();

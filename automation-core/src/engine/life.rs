@@ -316,6 +316,7 @@ impl Life {
         match self.commit_until_known(&transition, also, events).await? {
             None => {
                 self.execution.end(completion);
+                self.engine.meter.count(&self.execution);
                 next.iter()
                     .for_each(|next| self.engine.waiting.expect_row(next));
                 self.next = next;

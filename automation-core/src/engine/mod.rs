@@ -1,7 +1,7 @@
 //! The life of one run: the only place that orders storage, executor and parser calls.
 //!
 //! `plan` turns a request into what is to run, `gate` bounds how much runs, `life` takes one run from its row to
-//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `host` is what the script talks to meanwhile, `watch` lets others follow,
+//! its terminal status, `record` commits it whatever the storage does, `verdict` says how it ended, `patience` is how long a caller waits for that, `metering` what the engine tells of itself, `host` is what the script talks to meanwhile, `watch` lets others follow,
 //! `keys` answers who asks again, `attempts` repeats what failed, `waiting` lets runs wait, for others to decide or for
 //! their time, and takes up what is due, `venue` says where a script runs, `intake` refuses runs while the storage does
 //! not work, `spool` keeps the ends that it can't take, `late` tells of those whose run was given up, `recovery` ends
@@ -16,6 +16,7 @@ mod keys;
 mod late;
 mod life;
 mod lists;
+mod metering;
 mod patience;
 mod plan;
 mod prune;
@@ -61,6 +62,7 @@ use crate::error::{BuildError, Error, Result};
 use crate::execution::{Execution, ExecutionId, InstanceId, TenantId};
 use crate::executor::{Executor, ExecutorError, LimitPolicy, RunLimits};
 use crate::limits;
+use crate::metrics::Meter;
 use crate::parser::OutputParser;
 use crate::request::{
     Classification, ExecuteRequest, ManualRequest, Route, StatsQuery, TestRequest, Ticket,
@@ -115,6 +117,7 @@ pub(crate) struct Engine {
     stored_versions: Mutex<HashSet<(TenantId, Arc<str>)>>,
     quarantine: Quarantine,
     waiting: Waiting,
+    meter: Meter,
     intake: Intake,
     spool: Option<Arc<Spool>>,
     validations: Arc<Semaphore>,
@@ -146,6 +149,7 @@ impl Engine {
             stored_versions: Mutex::default(),
             quarantine: Quarantine::new(parts.executors()),
             waiting: Waiting::new(),
+            meter: Meter::default(),
             intake: Intake::default(),
             spool: spool.transpose()?.map(Arc::new),
             validations: Arc::new(Semaphore::new(limits::VALIDATIONS_MAX)),

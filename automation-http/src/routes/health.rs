@@ -1,4 +1,5 @@
 //! `GET /health`: whether runs can be accepted and executed now. 503 when not, for monitors that read no body.
+//! `/health/ready` says why not; `/health/live` only that the process answers, for who would restart it.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,10 +7,32 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use crate::dto::{HealthDto, timestamp};
+use crate::dto::{HealthDto, LiveDto, ReadyDto, timestamp};
 
 /// The name under which clients know the service.
 const SERVICE: &str = "automation-executor";
+
+/// Asks nobody: a restart mends neither a storage that is away nor a script that holds the interpreter.
+pub(super) async fn live() -> Json<LiveDto> {
+    Json(LiveDto { status: "live" })
+}
+
+pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<ReadyDto>) {
+    let health = shared.automation.health().await;
+    let causes = health.obstacles();
+    if let Some(cause) = &health.storage_error {
+        tracing::warn!(cause, "the storage does not work");
+    }
+    let (status, word) = match causes.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let body = ReadyDto {
+        status: word,
+        causes,
+    };
+    (status, Json(body))
+}
 
 pub(super) async fn health(State(shared): State<Shared>) -> Response {
     let Shared {

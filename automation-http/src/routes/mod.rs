@@ -7,6 +7,7 @@ mod executions;
 mod health;
 mod logs;
 mod manual;
+mod metrics;
 mod output;
 mod parameters;
 mod python_check;

@@ -5,8 +5,8 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 
 use super::{
-    Shared, events, execute, executions, health, logs, manual, output, python_check, release,
-    retry, scripts, stats, test, validate,
+    Shared, events, execute, executions, health, logs, manual, metrics, output, python_check,
+    release, retry, scripts, stats, test, validate,
 };
 
 /// One route.
@@ -40,6 +40,9 @@ pub(crate) fn table() -> Vec<Route> {
         get("/api/automation/python/check", python_check::python_check),
         get("/api/health", health::health),
         get("/health", health::health),
+        get("/health/live", health::live),
+        get("/health/ready", health::ready),
+        get("/metrics", metrics::metrics),
     ]
 }
 
