@@ -16,7 +16,7 @@ endif
 VENV := target/venv/bin/python
 NO_MOUNTS = $(shell unshare --mount true 2>/dev/null || echo --no-mounts)
 
-.PHONY: help setup setup-test run test test-pythons lint fmt rust-test torture torture-limits torture-isolation python-test python-module doc bench bench-large deps-check
+.PHONY: help setup setup-test run test test-pythons lint fmt rust-test campaign torture torture-limits torture-isolation python-test python-module doc bench bench-large deps-check
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,12 @@ torture-limits: setup-test ## A thousand random runs at their memory limits; min
 
 torture-isolation: setup-test ## Ten thousand runs in processes of their own, many of them misbehaving; minutes
 	$(CARGO) test --locked -p automation-py --test process ten_thousand -- --ignored --nocapture
+
+campaign: setup-test ## Kills, power cuts, pauses, full disks and failing calls under load, by the thousand; half an hour (CAMPAIGN_SEED)
+	CAMPAIGN_KILLS=1700 CAMPAIGN_KILLS_POSTGRES=300 CAMPAIGN_RESTARTS=100 CAMPAIGN_CUTS=100 CAMPAIGN_PAUSES=100 \
+	CAMPAIGN_DISK_CYCLES=200 CAMPAIGN_POWER_CUTS=500 CAMPAIGN_CALLS=64 \
+	$(CARGO) test --locked -p automation-core --test campaign -- --nocapture --test-threads 1
+	SERVER_KILLS=200 $(CARGO) test --locked -p automation-examples --test kill -- --nocapture
 
 python-module: setup ## Builds the importable package into target/module
 	@$(MAKE) --no-print-directory python-module-release

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{Client, Folder};
 
+/// Kills by default; `SERVER_KILLS` says otherwise.
 const KILLS: u64 = 25;
 const CLIENTS: u64 = 8;
 /// Time in which everything open is terminal after a start, on a storage that is ours alone.
@@ -78,7 +79,8 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
     folder.write("scripts/effects.py", EFFECTS);
     let acknowledged = Acknowledged::default();
     let sent = AtomicU64::new(0);
-    for round in 0..KILLS {
+    let kills = kills();
+    for round in 0..kills {
         let server = folder.start(|_| {});
         let client = server.client();
         let stop = AtomicBool::new(false);
@@ -110,12 +112,17 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
         .filter(|row| row.reason.as_deref() == Some("orphaned"))
         .count();
     println!(
-        "{KILLS} kills: {} sent, {} recorded, {} acknowledged, {orphaned} orphaned",
+        "{kills} kills: {} sent, {} recorded, {} acknowledged, {orphaned} orphaned",
         sent.into_inner(),
         rows.len(),
         told.len()
     );
     assert!(orphaned > 0, "the kills met no runs");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is no library")]
+fn kills() -> u64 {
+    std::env::var("SERVER_KILLS").map_or(KILLS, |text| text.parse().unwrap())
 }
 
 fn ask_until_killed(

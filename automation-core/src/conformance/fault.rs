@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -20,7 +21,11 @@ pub enum Fault {
     Refused,
     /// It is applied, and its answer is lost.
     AnswerLost,
+    /// It hangs for two seconds, and is applied and answered then.
+    Late,
 }
+
+const HANGS: Duration = Duration::from_secs(2);
 
 /// Wraps a storage and lets its n-th call fail.
 #[derive(Debug)]
@@ -86,28 +91,37 @@ impl FaultyStorage {
         fails.then_some(self.fault)
     }
 
-    /// A read has no effect, so both faults are the same to it.
-    fn read(&self) -> Result<(), StorageError> {
-        self.fault().map_or(Ok(()), |fault| Err(error(fault)))
+    /// A read has no effect: only what it is told differs.
+    async fn read(&self) -> Result<(), StorageError> {
+        match self.fault() {
+            None => Ok(()),
+            Some(Fault::Late) => {
+                tokio::time::sleep(HANGS).await;
+                Ok(())
+            }
+            Some(Fault::Refused) => Err(refused()),
+            Some(Fault::AnswerLost) => Err(answer_lost()),
+        }
     }
 }
 
-fn error(fault: Fault) -> StorageError {
-    match fault {
-        Fault::Refused => StorageError::Unavailable {
-            backend: "faulty",
-            detail: "on purpose".to_owned(),
-        },
-        Fault::AnswerLost => StorageError::Backend {
-            backend: "faulty",
-            source: "the answer is lost on purpose".into(),
-        },
+fn refused() -> StorageError {
+    StorageError::Unavailable {
+        backend: "faulty",
+        detail: "on purpose".to_owned(),
     }
 }
 
-fn errors(fault: Fault, count: usize) -> Vec<Result<Applied, WriteError>> {
+fn answer_lost() -> StorageError {
+    StorageError::Backend {
+        backend: "faulty",
+        source: "the answer is lost on purpose".into(),
+    }
+}
+
+fn errors(count: usize, error: fn() -> StorageError) -> Vec<Result<Applied, WriteError>> {
     (0..count)
-        .map(|_| Err(WriteError::Storage(error(fault))))
+        .map(|_| Err(WriteError::Storage(error())))
         .collect()
 }
 
@@ -122,16 +136,20 @@ impl Storage for FaultyStorage {
         let count = writes.len();
         match self.fault() {
             None => self.inner.commit(writes).await,
-            Some(Fault::Refused) => errors(Fault::Refused, count),
+            Some(Fault::Late) => {
+                tokio::time::sleep(HANGS).await;
+                self.inner.commit(writes).await
+            }
+            Some(Fault::Refused) => errors(count, refused),
             Some(Fault::AnswerLost) => {
                 self.inner.commit(writes).await;
-                errors(Fault::AnswerLost, count)
+                errors(count, answer_lost)
             }
         }
     }
 
     async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.get(tenant, id).await
     }
 
@@ -140,7 +158,7 @@ impl Storage for FaultyStorage {
         query: &ExecutionQuery,
         page: &Page,
     ) -> Result<Listing<Execution>, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.list(query, page).await
     }
 
@@ -150,7 +168,7 @@ impl Storage for FaultyStorage {
         id: ExecutionId,
         page: &Page,
     ) -> Result<Listing<Event>, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.events(tenant, id, page).await
     }
 
@@ -160,7 +178,7 @@ impl Storage for FaultyStorage {
         kind: RecordKind,
         key: &str,
     ) -> Result<Option<Record>, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.record(tenant, kind, key).await
     }
 
@@ -170,12 +188,12 @@ impl Storage for FaultyStorage {
         kind: RecordKind,
         page: &Page,
     ) -> Result<Listing<Record>, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.records(tenant, kind, page).await
     }
 
     async fn stats(&self, query: &StatsQuery) -> Result<Stats, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.stats(query).await
     }
 
@@ -184,7 +202,7 @@ impl Storage for FaultyStorage {
     }
 
     async fn back_up(&self, to: &std::path::Path) -> Result<u64, StorageError> {
-        self.read()?;
+        self.read().await?;
         self.inner.back_up(to).await
     }
 

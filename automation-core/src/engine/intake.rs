@@ -1,7 +1,7 @@
 //! Whether runs are taken on: not while the storage does not take what they would have recorded. Closed by the first
 //! call that fails, opened by a write that works.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,11 +11,13 @@ use serde_json::json;
 use super::{Engine, spool};
 use crate::error::Error;
 use crate::execution::{ExecutionId, TenantId};
-use crate::storage::{Applied, Record, RecordKind, StorageError, Write, WriteError};
+use crate::storage::{
+    Applied, Change, Record, RecordKind, StorageError, Transition, Write, WriteError,
+};
 
 /// Pause between two looks at a storage that does not work.
 const PROBE_PAUSE: Duration = Duration::from_millis(400);
-/// What a probe writes: where only a few bytes fit, a run's end would not.
+/// What a probe writes at least: where only a few bytes fit, a run's end would not.
 const PROBE_BYTES: usize = 16 * 1024;
 
 /// The way in.
@@ -23,6 +25,9 @@ const PROBE_BYTES: usize = 16 * 1024;
 pub(super) struct Intake {
     is_closed: AtomicBool,
     cause: Mutex<Option<Cause>>,
+    /// What the largest end takes that the storage has not taken since it closed. Where a probe fits and that does not,
+    /// runs would be taken on whose ends do not fit either.
+    refused_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Clone)]
@@ -67,9 +72,18 @@ impl Intake {
         was_open
     }
 
+    /// Does not open before an end as large as this one fits.
+    pub(super) fn wait_for_space(&self, end: &Transition) {
+        if let Change::End(completion) = &end.change {
+            let bytes = completion.output.len() + completion.stderr.len();
+            self.refused_bytes.fetch_max(bytes, Ordering::AcqRel);
+        }
+    }
+
     fn open(&self) {
         let mut cause = self.cause.lock();
         *cause = None;
+        self.refused_bytes.store(0, Ordering::Release);
         self.is_closed.store(false, Ordering::Release);
     }
 }
@@ -112,11 +126,12 @@ impl Engine {
 
     /// Writes and takes it back.
     async fn probe_storage(&self) -> Result<(), StorageError> {
+        let bytes = self.intake.refused_bytes.load(Ordering::Acquire);
         let mut record = Record {
             tenant_id: TenantId::default(),
             kind: RecordKind::Probe,
             key: self.instance.to_string(),
-            value: json!("x".repeat(PROBE_BYTES)),
+            value: json!("x".repeat(bytes.max(PROBE_BYTES))),
             revision: 0,
         };
         let storage = &self.parts.storage;

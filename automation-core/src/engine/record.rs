@@ -158,6 +158,7 @@ impl Life {
         transition: &Transition,
         note: &mut Option<Note>,
     ) {
+        self.engine.intake.wait_for_space(transition);
         self.engine.storage_failed(error);
         if let (None, Some(spool)) = (&note, &self.engine.spool) {
             *note = Note::of(spool, transition).await;

@@ -8,7 +8,7 @@ use automation_core::executor::{Ending, Failure, FnExecutor, Outcome};
 use automation_core::storage::Write;
 use automation_core::{
     Automation, ErrorKind, Execution, ExecutionId, ManualClock, ManualRequest, Reason, Script,
-    ScriptRegistry, SqliteStorage, Status, Storage, Trigger,
+    ScriptRegistry, SqliteStorage, Status, StopTarget, Storage, Trigger,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -127,6 +127,25 @@ async fn no_more_attempts_than_the_policy_allows() {
     let last = while_time_passes(&clock, request).await.unwrap();
     assert_eq!((last.status, last.attempt), (Status::Failed, 3));
     assert_eq!(runs.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_stop_holds_for_an_attempt_that_waits() {
+    let (storage, runs) = (memory(), Arc::default());
+    let (automation, clock) = engine(failing(1, &runs), &storage);
+    let asked = automation.clone();
+    let asked = tokio::spawn(async move { asked.manual(ManualRequest::new("flaky.py")).await });
+    until(async || (all(&storage).await.len() == 2).then_some(())).await;
+    automation
+        .stop(StopTarget::All, "ana", "a storm of tickets", false)
+        .await
+        .unwrap();
+    let last = while_time_passes(&clock, asked).await.unwrap().unwrap();
+    assert_eq!(
+        (last.status, last.reason, last.attempt),
+        (Status::Cancelled, Some(Reason::Stopped), 2)
+    );
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use automation_core::executor::FnExecutor;
@@ -52,14 +52,21 @@ async fn on_a_full_disk_ends_are_spooled_and_runs_refused_until_there_is_space()
     let disk = Arc::new(disk);
     let storage = sqlite(&disk.path().join("a.db")).await;
     let count = Arc::new(AtomicUsize::new(0));
-    let filled = Arc::clone(&disk);
-    let executor = printing_while(&count, move || drop(filled.fill()));
+    let (filled, is_due) = (Arc::clone(&disk), Arc::new(AtomicBool::new(false)));
+    // Once a round: a run that comes late must neither fill the disk again nor make its ballast anew.
+    let due = Arc::clone(&is_due);
+    let executor = printing_while(&count, move || {
+        if due.swap(false, Ordering::SeqCst) {
+            filled.fill();
+        }
+    });
     let automation = builder(executor, &storage).executions_max(64);
     let automation = automation
         .spool(disk.path().join("a.db.spool"))
         .build()
         .unwrap();
     for _ in 0..3 {
+        is_due.store(true, Ordering::SeqCst);
         let why = until_refused(&automation).await;
         assert!(why.contains("a.db "), "{why}");
         let ran = count.load(Ordering::SeqCst);
@@ -93,6 +100,60 @@ async fn on_a_full_disk_ends_are_spooled_and_runs_refused_until_there_is_space()
     );
     let stats = storage.stats(&StatsQuery::default()).await.unwrap();
     assert_eq!(stats.all, Stats::fold(&rows, 10).all);
+}
+
+/// Text that no compression makes shorter.
+fn dense(bytes: usize) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let words = (0..bytes / 16).map(|n| {
+        let mut hasher = DefaultHasher::new();
+        n.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    });
+    words.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_an_end_does_not_fit_no_run_is_taken_on_though_a_few_bytes_would() {
+    let Some(disk) = Tmpfs::mount(16 * 1024) else {
+        return;
+    };
+    let disk = Arc::new(disk);
+    let storage = sqlite(&disk.path().join("a.db")).await;
+    let (count, filled) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&disk));
+    let counted = Arc::clone(&count);
+    let executor = FnExecutor::new(move |_| {
+        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            let ballast = std::fs::File::options()
+                .write(true)
+                .open(filled.fill())
+                .unwrap();
+            let bytes = ballast.metadata().unwrap().len();
+            ballast.set_len(bytes - 128 * 1024).unwrap();
+        }
+        async { printing(dense(600_000)) }
+    });
+    let automation = builder(executor, &storage).executions_max(16);
+    let automation = automation
+        .spool(disk.path().join("a.db.spool"))
+        .build()
+        .unwrap();
+    let first = automation.clone();
+    let first = tokio::spawn(async move { first.manual(ManualRequest::new("plain.py")).await });
+    until(async || automation.health().await.storage_error).await;
+    for _ in 0..60 {
+        let asked = automation.clone();
+        tokio::spawn(async move { asked.manual(ManualRequest::new("plain.py")).await });
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(
+        count.load(Ordering::SeqCst),
+        1,
+        "runs whose ends do not fit"
+    );
+    std::fs::remove_file(disk.path().join("ballast")).unwrap();
+    until(async || automation.health().await.is_ready().then_some(())).await;
+    assert_eq!(first.await.unwrap().unwrap().status, Status::Completed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
