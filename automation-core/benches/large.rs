@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 const SCRIPTS: u64 = 20;
 const DAYS: u64 = 365;
+/// One run in so many is of a script that seldom runs; a quarter of those fail.
+const RARE: u64 = 250_000;
 const READS: usize = 101;
 
 fn main() {
@@ -123,8 +125,13 @@ fn insert(connection: &Connection, rows: u64) -> Sums {
         // A walk through all lengths and scripts that looks random and is the same each time.
         let walk = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let script = format!("script_{}.py", (walk % SCRIPTS) * (walk % 7 % 2));
+        let script = if n % RARE == 5 {
+            "rare.py".to_owned()
+        } else {
+            script
+        };
         let us = 2_000 + (walk * walk >> 20) % 3_000_000;
-        let status = if n % 50 == 7 {
+        let status = if n % 50 == 7 || n % (RARE * 4) == 5 {
             Status::Failed
         } else {
             Status::Completed
@@ -239,6 +246,13 @@ fn lists(rows: u64) -> Vec<(&'static str, ExecutionQuery)> {
         list("failed, of a script", |query| {
             query.statuses = vec![Status::Failed];
             query.script_name = Some("script_13.py".to_owned());
+        }),
+        list("of a script that seldom runs", |query| {
+            query.script_name = Some("rare.py".to_owned())
+        }),
+        list("failed, of that script", |query| {
+            query.statuses = vec![Status::Failed];
+            query.script_name = Some("rare.py".to_owned());
         }),
         list("completed", |query| {
             query.statuses = vec![Status::Completed]

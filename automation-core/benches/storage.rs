@@ -17,6 +17,9 @@
 #[expect(dead_code, reason = "tests do more with servers")]
 mod cluster;
 
+#[path = "writer/bare.rs"]
+mod bare;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +35,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use crate::bare::Bare;
 use crate::cluster::Cluster;
 
 const DURABILITIES: [Durability; 2] = [Durability::Normal, Durability::Full];
@@ -239,16 +243,38 @@ fn sqlite(runtime: &Runtime, durability: Durability, callers: usize) {
     runtime.block_on(storage.close()).unwrap();
 }
 
-/// Runs that a transaction of the bare loop records: half of them begin in it, half end, so 256 writes.
+/// Runs that a transaction of the bare loop records: half of its 256 writes begin one, half end one.
 const GROUP: usize = 128;
+/// How often the writer and the loop take turns.
+const TURNS: usize = 5;
 
 /// Compares the processor time of the writer's thread with that of a loop that executes the same statements on the same
-/// tables, 256 writes a transaction, and does nothing else.
+/// tables, and records as many runs.
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
 fn writer_against_bare_loop(runtime: &Runtime) {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = folder.path().join("writer.db");
-    let builder = SqliteStorage::builder(&path).durability(Durability::Normal);
+    let (mut writer, mut loop_, mut ratio, mut groups) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..TURNS {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let (runs, cpu, group) = writers_turn(runtime, &folder.path().join("writer.db"));
+        writer.push(runs as f64 / cpu.as_secs_f64());
+        groups.push(group);
+        let cpu = loops_turn(runtime, &folder.path().join("bare.db"), runs);
+        loop_.push(runs as f64 / cpu.as_secs_f64());
+        ratio.push(100.0 * writer[writer.len() - 1] / loop_[loop_.len() - 1]);
+    }
+    let [writer, loop_, ratio, group] = [writer, loop_, ratio, groups].map(|mut values| {
+        values.sort_by(f64::total_cmp);
+        values[TURNS / 2]
+    });
+    println!(
+        "writer, groups of {group:.0}: {writer:.0} runs a CPU second, the bare loop {loop_:.0}: {ratio:.0} %"
+    );
+}
+
+/// Returns the recorded runs, the processor time of the writer's thread, and the calls a transaction.
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+fn writers_turn(runtime: &Runtime, path: &Path) -> (u64, Duration, f64) {
+    let builder = SqliteStorage::builder(path).durability(Durability::Normal);
     let sqlite = Arc::new(runtime.block_on(builder.open()).unwrap());
     let storage: Arc<dyn Storage> = Arc::<SqliteStorage>::clone(&sqlite);
     let cpu = thread_cpu("automation-sqli");
@@ -256,152 +282,30 @@ fn writer_against_bare_loop(runtime: &Runtime) {
     let cpu = thread_cpu("automation-sqli") - cpu;
     let (calls, transactions) = sqlite.commit_counts();
     runtime.block_on(storage.close()).unwrap();
-    let writer = measured.runs as f64 / cpu.as_secs_f64();
-    let bare = bare_loop(runtime, &folder.path().join("bare.db"));
-    println!(
-        "writer, groups of {:.0}: {writer:.0} runs a CPU second, the bare loop {bare:.0}: {:.0} %",
-        calls as f64 / transactions as f64,
-        100.0 * writer / bare
-    );
+    (measured.runs, cpu, calls as f64 / transactions as f64)
 }
 
-/// Returns the runs that a loop records in a second of processor time.
-#[expect(clippy::cast_precision_loss, reason = "counts are small")]
-fn bare_loop(runtime: &Runtime, path: &Path) -> f64 {
-    runtime.block_on(async {
-        SqliteStorage::open(path)
-            .await
-            .unwrap()
-            .close()
-            .await
-            .unwrap()
-    });
+/// Returns the processor time in which the loop records so many runs, what makes them not counted.
+fn loops_turn(runtime: &Runtime, path: &Path, runs: u64) -> Duration {
+    let storage = runtime.block_on(SqliteStorage::open(path)).unwrap();
+    runtime.block_on(storage.close()).unwrap();
     let connection = Connection::open(path).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA synchronous = normal; PRAGMA wal_autocheckpoint = 4096; PRAGMA cache_size = -16384;
-             PRAGMA temp_store = memory; PRAGMA foreign_keys = true;",
-        )
-        .unwrap();
-    let loop_ = Bare::new(&connection);
-    let begin = Instant::now();
-    let (mut runs, mut cpu) = (0, Duration::ZERO);
-    let mut open: Vec<Texts> = Vec::new();
-    while begin.elapsed() < TIME {
-        let new: Vec<_> = (0..GROUP).map(|_| Texts::of(&execution(begin))).collect();
+    let mut bare = Bare::new(&connection);
+    let (begin, mut cpu, mut ended) = (Instant::now(), Duration::ZERO, 0);
+    let mut open = Vec::new();
+    while ended < runs {
+        let new: Vec<_> = (0..GROUP).map(|_| execution(begin)).collect();
         let before = this_thread_cpu();
-        loop_.transaction(&new, &open);
+        bare.transaction(&new, &open);
         cpu += this_thread_cpu() - before;
-        runs += open.len();
-        open = new;
+        ended += open.len() as u64;
+        let end = |execution: Execution| {
+            let end = completion(&execution);
+            (execution, end)
+        };
+        open = new.into_iter().map(end).collect();
     }
-    runs as f64 / cpu.as_secs_f64()
-}
-
-/// The values of a run, as texts already.
-struct Texts {
-    id: String,
-    ticket: String,
-    script: String,
-    version: String,
-    started: String,
-    completed: String,
-    parameters: String,
-    parsed: String,
-    output: String,
-}
-
-impl Texts {
-    fn of(execution: &Execution) -> Self {
-        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-        let end = completion(execution);
-        Self {
-            id: execution.id.to_string(),
-            ticket: execution.ticket_id.clone(),
-            script: execution.script_name.clone(),
-            version: execution.script_version.clone(),
-            started: time(execution.started_at),
-            completed: time(end.completed_at),
-            parameters: execution.parameters.to_string(),
-            parsed: end.parsed_output.unwrap().to_string(),
-            output: end.output,
-        }
-    }
-}
-
-/// The statements of the writer, with its columns and conditions.
-struct Bare<'c>(&'c Connection);
-
-const BARE_INSERT: &str = "\
-INSERT INTO automation_logs (id, tenant_id, ticket_id, script_name, script_version, trigger, status, reason,
-    started_at, completed_at, run_at, priority, claimed_by, lease_until, epoch, attempt, root_id, parent_id, actor,
-    idempotency_key, dry_run, queue_us, duration_us, cpu_us, memory_peak_bytes, exit_code, truncated, output_bytes,
-    still_running, error, parameters, isolation, children, threads, concern, parsed_output, output, stderr,
-    execution_time, success, execution_type)
-VALUES (?1, 'default', ?2, ?3, ?4, 'ticket', 'running', NULL, ?5, NULL, NULL, 0, NULL, NULL, 1, 1, NULL, NULL,
-    'helpdesk', NULL, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, ?6, 'in-process', NULL, NULL, NULL, NULL, '',
-    '', NULL, NULL, 'automated')";
-const BARE_FIND: &str = "\
-SELECT rowid, epoch, status, trigger, dry_run, ticket_id, script_name FROM automation_logs
-WHERE id = ?1 AND tenant_id = 'default'";
-const BARE_END: &str = "\
-UPDATE automation_logs SET status = 'completed', reason = NULL, completed_at = ?2, lease_until = NULL,
-    queue_us = NULL, duration_us = 12000, cpu_us = 900, memory_peak_bytes = NULL, exit_code = NULL, truncated = 0,
-    output_bytes = 164, still_running = 0, execution_time = 0, success = 1, error = NULL, parsed_output = ?3,
-    output = ?4, stderr = '', children = NULL, threads = NULL, concern = NULL
-WHERE rowid = ?1";
-const BARE_RESOLVE: &str = "\
-INSERT INTO resolutions (id, tenant_id, ticket_id, automation_script, automation_output, automation_log_id)
-VALUES (?1, 'default', ?2, ?3, ?4, ?1)";
-const BARE_COUNT: &str = "\
-INSERT INTO automation_stats (id, tenant_id, script_name, execution_date, total_executions, durations)
-VALUES (?1, 'default', ?2, '2026-01-01', ?3, '143:2 144:2')
-ON CONFLICT (tenant_id, script_name, execution_date) DO UPDATE
-SET total_executions = total_executions + excluded.total_executions, durations = excluded.durations";
-
-impl<'c> Bare<'c> {
-    /// The table of resolutions is made where the writer makes it.
-    fn new(connection: &'c Connection) -> Self {
-        connection.set_prepared_statement_cache_capacity(16);
-        Self(connection)
-    }
-
-    fn transaction(&self, new: &[Texts], open: &[Texts]) {
-        let statement = |sql| self.0.prepare_cached(sql).unwrap();
-        let (mut insert, mut find, mut end) = (
-            statement(BARE_INSERT),
-            statement(BARE_FIND),
-            statement(BARE_END),
-        );
-        let find_ticket =
-            "SELECT 1 FROM resolutions WHERE tenant_id = 'default' AND ticket_id = ?1 LIMIT 1";
-        let (mut find_ticket, mut resolve) = (statement(find_ticket), statement(BARE_RESOLVE));
-        statement("BEGIN IMMEDIATE").execute([]).unwrap();
-        for run in new {
-            let row = (
-                &run.id,
-                &run.ticket,
-                &run.script,
-                &run.version,
-                &run.started,
-                &run.parameters,
-            );
-            insert.execute(row).unwrap();
-        }
-        for run in open {
-            let rowid: i64 = find.query_row([&run.id], |row| row.get(0)).unwrap();
-            end.execute((rowid, &run.completed, &run.parsed, &run.output))
-                .unwrap();
-            assert!(!find_ticket.exists([&run.ticket]).unwrap());
-            let row = (&run.id, &run.ticket, &run.script, &run.parsed);
-            resolve.execute(row).unwrap();
-        }
-        if let Some(run) = open.first() {
-            let row = (&run.id, &run.script, i64::try_from(open.len()).unwrap());
-            statement(BARE_COUNT).execute(row).unwrap();
-        }
-        statement("COMMIT").execute([]).unwrap();
-    }
+    cpu
 }
 
 /// Returns the processor time of the threads with this name, as the system cuts it.

@@ -342,6 +342,13 @@ fn end(mut keeper: Child) {
 
 /// Returns a program of the newest PostgreSQL that is installed.
 pub(crate) fn binary(name: &str) -> PathBuf {
+    installed(name).unwrap_or_else(|| {
+        panic!("{name} is missing: these tests start a PostgreSQL server; install the package postgresql (make setup-test does)")
+    })
+}
+
+/// Returns a program of the newest PostgreSQL, if one is installed.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();
@@ -361,9 +368,7 @@ pub(crate) fn binary(name: &str) -> PathBuf {
             .map(|folder| folder.join(name))
             .find(|path| path.exists())
     };
-    found.or_else(on_path).unwrap_or_else(|| {
-        panic!("{name} is missing: these tests start a PostgreSQL server; install the package postgresql (make setup-test does)")
-    })
+    found.or_else(on_path)
 }
 
 /// PostgreSQL refuses to run as root; returns as whom it runs instead.

@@ -226,6 +226,8 @@ CREATE INDEX IF NOT EXISTS automation_logs_actor ON automation_logs (tenant_id, 
     WHERE actor IS NOT NULL;
 CREATE INDEX IF NOT EXISTS automation_logs_unsuccessful ON automation_logs (tenant_id, started_at, id)
     WHERE status IN ('failed', 'cancelled');
+CREATE INDEX IF NOT EXISTS automation_logs_unsuccessful_script ON automation_logs (tenant_id, script_name, started_at, id)
+    WHERE status IN ('failed', 'cancelled');
 CREATE INDEX IF NOT EXISTS automation_logs_open ON automation_logs (started_at, id)
     WHERE status IN ('starting', 'running');
 CREATE INDEX IF NOT EXISTS automation_logs_due ON automation_logs (tenant_id, priority DESC, run_at, id)

@@ -152,7 +152,7 @@ impl<'c> Writes<'c> {
                 self.wait.execute(params![there.rowid, reason, run_at])?;
             }
             Change::End(end) => {
-                let parsed_output = end.parsed_output.as_ref().map(ToString::to_string);
+                let parsed_output = end.parsed_output.as_ref().map(text::json);
                 let parsed_output = parsed_output.as_deref();
                 row::write_end(&mut self.end, there.rowid, end, parsed_output)?;
                 self.resolve(transition, &there, end, parsed_output)?;
@@ -212,7 +212,7 @@ impl<'c> Writes<'c> {
             event.seq,
             text::time(event.at),
             event.kind.as_str(),
-            event.data.to_string(),
+            text::json(&event.data),
         ];
         match self.append.execute(values) {
             Ok(0) => Err(write::missing_execution(event.execution_id).into()),
@@ -228,7 +228,7 @@ impl<'c> Writes<'c> {
         record.check_revision(self.revision(record)?, expected)?;
         let revision = expected.unwrap_or(0) + 1;
         let (tenant, kind) = (record.tenant_id.as_str(), record.kind.as_str());
-        let value = record.value.to_string();
+        let value = text::json(&record.value);
         self.put.execute(params![
             tenant,
             kind,

@@ -172,6 +172,8 @@ fn index(query: &ExecutionQuery) -> &'static str {
         ""
     } else if query.actor.is_some() {
         "INDEXED BY automation_logs_actor"
+    } else if asks_for_unsuccessful(query) && query.script_name.is_some() {
+        "INDEXED BY automation_logs_unsuccessful_script"
     } else if asks_for_unsuccessful(query) {
         "INDEXED BY automation_logs_unsuccessful"
     } else if query.script_name.is_some() {
@@ -295,6 +297,10 @@ mod tests {
         };
         let failed = ExecutionQuery {
             statuses: vec![Status::Failed],
+            ..mine.clone()
+        };
+        let failed_of_script = ExecutionQuery {
+            statuses: vec![Status::Failed],
             ..of_script.clone()
         };
         let newest = "automation_logs_newest (tenant_id=? AND started_at<?)";
@@ -302,12 +308,15 @@ mod tests {
         let script = "automation_logs_script (tenant_id=? AND script_name=? AND started_at<?)";
         let actor = "automation_logs_actor (tenant_id=? AND actor=? AND started_at<?)";
         let unsuccessful = "automation_logs_unsuccessful (tenant_id=? AND started_at<?)";
+        let unsuccessful_script =
+            "automation_logs_unsuccessful_script (tenant_id=? AND script_name=? AND started_at<?)";
         for (query, index) in [
             (mine, newest),
             (of_ticket, ticket),
             (of_script, script),
             (of_actor, actor),
             (failed, unsuccessful),
+            (failed_of_script, unsuccessful_script),
         ] {
             let plan = plan(&query);
             assert!(plan.contains(index), "{plan}");

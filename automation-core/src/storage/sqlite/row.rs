@@ -100,14 +100,14 @@ pub(super) fn write(
     values.add(integer(execution.output_bytes))?;
     values.add(execution.still_running)?;
     values.add(&execution.error)?;
-    values.add(execution.parameters.to_string())?;
+    values.add(text::json(&execution.parameters))?;
     values.add(execution.isolation.as_str())?;
     values.add(execution.usage.children)?;
     values.add(execution.usage.threads)?;
     values.add(execution.concern.map(Concern::as_str))?;
     values.add(&execution.decision)?;
     values.add(execution.context.as_deref().map(text::context))?;
-    values.add(execution.parsed_output.as_ref().map(ToString::to_string))?;
+    values.add(execution.parsed_output.as_ref().map(text::json))?;
     values.add(Body::from(&execution.output))?;
     values.add(Body::from(&execution.stderr))?;
     values.add(execution.duration_us.map(seconds))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::error::Failure;
 use super::lock::ProcessLock;
@@ -32,8 +32,25 @@ pub(super) type Answers = Vec<Result<Applied, WriteError>>;
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) writes: Vec<Write>,
-    answer: oneshot::Sender<Answers>,
-    _place: OwnedSemaphorePermit,
+    answer: oneshot::Sender<Answered>,
+}
+
+/// What a caller gets back: the answers, and its writes, so that it and not the writer drops them.
+#[derive(Debug)]
+struct Answered {
+    answers: Answers,
+    _writes: Vec<Write>,
+}
+
+impl Call {
+    fn answer(self, answers: Answers) {
+        let answered = Answered {
+            answers,
+            _writes: self.writes,
+        };
+        // A caller that no longer waits has dropped its future, as it may.
+        let _ = self.answer.send(answered);
+    }
 }
 
 /// What the writer did so far.
@@ -65,11 +82,17 @@ impl Writer {
     ) -> Result<Self, Failure> {
         let (queue, calls) = mpsc::channel();
         let (ready, is_ready) = mpsc::sync_channel(1);
+        let places = Arc::new(Semaphore::new(CALLS_WAITING_MAX));
+        let queue_places = Arc::clone(&places);
         let (end, ended) = oneshot::channel();
         let counts = Arc::new(Counts::default());
         let (rounds_counts, rounds_place) = (Arc::clone(&counts), Arc::clone(&place));
         let body = move || {
-            let result = serve(&connection, &calls, &ready, rounds_place, rounds_counts);
+            let queue = Queue {
+                calls,
+                places: queue_places,
+            };
+            let result = serve(&connection, &queue, &ready, rounds_place, rounds_counts);
             let closed = connection.close().map_err(|(_, error)| error.into());
             drop(lock);
             let _ = end.send(result.and(closed));
@@ -80,7 +103,7 @@ impl Writer {
             .map_err(|error| Failure::Unusable(format!("no thread can be started: {error}")))?;
         is_ready.recv().unwrap_or_else(|_| Err(thread_ended()))?;
         Ok(Self {
-            places: Arc::new(Semaphore::new(CALLS_WAITING_MAX)),
+            places,
             queue: Mutex::new(Some(queue)),
             ended: Mutex::new(Some(ended)),
             thread: Some(thread),
@@ -100,19 +123,17 @@ impl Writer {
     }
 
     async fn hand_over(&self, writes: Vec<Write>) -> Result<Answers, Unheard> {
-        let places = Arc::clone(&self.places);
-        let place = places.acquire_owned().await.map_err(|_| Unheard::Closed)?;
+        let place = self.places.acquire().await.map_err(|_| Unheard::Closed)?;
         let (answer, answered) = oneshot::channel();
-        let call = Call {
-            writes,
-            answer,
-            _place: place,
-        };
+        let call = Call { writes, answer };
         match &*self.queue.lock() {
             Some(queue) => queue.send(call).map_err(|_| Unheard::Ended)?,
             None => return Err(Unheard::Closed),
         }
-        answered.await.map_err(|_| Unheard::Ended)
+        // The writer gives it back when it takes the call.
+        place.forget();
+        let answered = answered.await.map_err(|_| Unheard::Ended)?;
+        Ok(answered.answers)
     }
 
     fn told(&self, unheard: Unheard) -> StorageError {
@@ -172,10 +193,32 @@ enum Unheard {
     Ended,
 }
 
+/// The calls that wait.
+struct Queue {
+    calls: Receiver<Call>,
+    places: Arc<Semaphore>,
+}
+
+impl Queue {
+    /// Takes the calls that wait behind `first`, and gives the places of all free at once.
+    fn round(&self, first: Call, round: &mut Vec<Call>) {
+        round.push(first);
+        round.extend(self.calls.try_iter().take(CALLS_MAX - 1));
+        self.places.add_permits(round.len());
+    }
+}
+
+impl Drop for Queue {
+    /// Who waits for a place finds nobody to call.
+    fn drop(&mut self) {
+        self.places.add_permits(CALLS_WAITING_MAX);
+    }
+}
+
 /// The life of the thread.
 fn serve(
     connection: &Connection,
-    calls: &Receiver<Call>,
+    queue: &Queue,
     ready: &SyncSender<Result<(), Failure>>,
     place: Arc<Place>,
     counts: Arc<Counts>,
@@ -188,15 +231,13 @@ fn serve(
         }
     };
     let _ = ready.send(Ok(()));
-    let mut waiting = Vec::with_capacity(CALLS_MAX);
+    let mut round = Vec::with_capacity(CALLS_MAX);
     let mut unsettled = false;
-    while let Some(first) = next(connection, calls, unsettled) {
-        waiting.push(first);
-        waiting.extend(calls.try_iter().take(CALLS_MAX - 1));
-        let answers = rounds.commit(&waiting);
-        for (call, answers) in waiting.drain(..).zip(answers) {
-            // A caller that no longer waits has dropped its future, as it may.
-            let _ = call.answer.send(answers);
+    while let Some(first) = next(connection, &queue.calls, unsettled) {
+        queue.round(first, &mut round);
+        let answers = rounds.commit(&round);
+        for (call, answers) in round.drain(..).zip(answers) {
+            call.answer(answers);
         }
         unsettled = true;
     }
