@@ -76,17 +76,18 @@ impl Bench {
         // A folder a round: a database grows slower with its size.
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
         let file = SqliteStorage::builder(folder.path().join("bench.db")).durability(durability);
-        self.engine(Arc::new(self.runtime.block_on(file.open()).unwrap()))
+        let storage = self.runtime.block_on(file.open()).unwrap();
+        self.engine(&(Arc::new(storage) as Arc<dyn Storage>))
     }
 
     fn postgres(&self, server: &Cluster) -> Rate {
         let url = server.url(&server.empty());
         let storage = self.runtime.block_on(PostgresStorage::connect(url));
-        self.engine(Arc::new(storage.unwrap()))
+        self.engine(&(Arc::new(storage.unwrap()) as Arc<dyn Storage>))
     }
 
     /// The whole path.
-    fn engine(&self, storage: Arc<dyn Storage>) -> Rate {
+    fn engine(&self, storage: &Arc<dyn Storage>) -> Rate {
         let _entered = self.runtime.enter();
         let automation = Automation::builder()
             .scripts(ScriptRegistry::from_scripts([Script::parse(
@@ -95,7 +96,7 @@ impl Bench {
             )
             .unwrap()]))
             .shared_executor(Arc::clone(&self.executor) as Arc<dyn Executor>)
-            .shared_storage(Arc::clone(&storage))
+            .shared_storage(Arc::clone(storage))
             .build()
             .unwrap();
         self.runtime.block_on(record(&automation, RUNS / 10));
