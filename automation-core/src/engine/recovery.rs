@@ -1,5 +1,7 @@
 //! Ends what an earlier process left open, and keeps the leases of this one (promise P5).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -170,11 +172,21 @@ async fn end_orphans(
     now: DateTime<Utc>,
 ) -> Result<usize, StorageError> {
     let mut commits = JoinSet::new();
+    // A kept version is read once for all rows of it.
+    let mut scripts = HashMap::new();
     for row in rows {
         let storage = Arc::clone(&engine.parts.storage);
         let mut completion = orphaned(row.status, now);
         completion.concern = engine.quarantine.concern_of_run(row.id);
-        let next = engine.attempt_after_crash(row, &completion).await?;
+        let version = (&row.tenant_id, &row.script_name, &row.script_version);
+        let script = match scripts.entry(version) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(engine.script_after_crash(row).await?),
+        };
+        let next = match script {
+            Some(script) => engine.attempt_after_crash(script, row, &completion).await?,
+            None => None,
+        };
         let end = Write::Transition(Box::new(Transition {
             tenant_id: row.tenant_id.clone(),
             id: row.id,

@@ -81,24 +81,31 @@ impl Engine {
         Some(following(row, id, now, now + pause))
     }
 
+    /// Returns the script of a run whose process ended; one that can't be read any more can't run either.
+    pub(super) async fn script_after_crash(
+        self: &Arc<Self>,
+        row: &Execution,
+    ) -> Result<Option<Arc<Script>>, StorageError> {
+        match self.accepted_script(row).await {
+            Ok(script) => Ok(Some(script)),
+            Err(Error::Storage(error)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Returns the attempt that follows a run whose process ended, if its script's policy wants one.
     pub(super) async fn attempt_after_crash(
-        self: &Arc<Self>,
+        &self,
+        script: &Script,
         row: &Execution,
         end: &Completion,
     ) -> Result<Option<Execution>, StorageError> {
-        let script = match self.accepted_script(row).await {
-            Ok(script) => script,
-            Err(Error::Storage(error)) => return Err(error),
-            // A script that can't be read any more can't run either.
-            Err(_) => return Ok(None),
-        };
-        if !wants_another(&script, row, end) {
+        if !wants_another(script, row, end) {
             return Ok(None);
         }
         // Recovery's list is without what the run was asked with.
         let whole = self.parts.storage.get(&row.tenant_id, row.id).await?;
-        Ok(self.next_attempt(&script, &whole, end))
+        Ok(self.next_attempt(script, &whole, end))
     }
 
     /// Waits for the end of a run and of the attempts that its script's policy adds. One that waits for somebody's
