@@ -462,4 +462,4 @@ def test_no_descriptor_is_left_open(load: Any, sandbox: Sandbox) -> None:
     (sandbox.home / ".cache" / "opera").symlink_to(sandbox.temp)
     before = os.listdir("/proc/self/fd")
     module.clean_up(module.read_parameters(["", '{"min_age_hours": 0}'], module.PARAMETERS))
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
