@@ -552,6 +552,22 @@ pub(crate) fn check_idempotency_key(key: Option<&str>, problems: &mut Vec<Proble
     }
 }
 
+/// Refuses a request that has problems.
+pub(crate) fn refuse(problems: Vec<Problem>) -> Result<(), Error> {
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::InvalidRequest { problems })
+    }
+}
+
+/// Checks a request of which only the actor can be wrong.
+pub(crate) fn check_only_actor(actor: Option<&str>) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    check_actor(actor, &mut problems);
+    refuse(problems)
+}
+
 /// Checks what every request has in common.
 pub(crate) fn check_actor(actor: Option<&str>, problems: &mut Vec<Problem>) {
     let Some(actor) = actor else { return };

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Engine;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Problem, Result};
 use crate::limits;
-use crate::request::check_actor;
+use crate::request::{check_actor, refuse};
 
 /// What somebody decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,9 +76,5 @@ pub(super) fn check_decider(actor: &str, reason: &str) -> Result<()> {
         let detail = format!("must be 1 to {} characters", limits::REASON_CHARS_MAX);
         problems.push(Problem::new("/reason", detail));
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::InvalidRequest { problems })
-    }
+    refuse(problems)
 }

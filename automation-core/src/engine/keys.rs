@@ -100,7 +100,7 @@ impl Engine {
         if let Some(caller) = caller {
             caller.tell(&row);
         }
-        self.until_end(row).await.map(Some)
+        Box::pin(self.until_end(row)).await.map(Some)
     }
 }
 

@@ -14,6 +14,7 @@ use super::host::{Host, HostParts, LiveRun, Stop};
 use super::keys::Key;
 use super::patience::Impatient;
 use super::plan::Plan;
+use super::quotas::Share;
 use super::venue::Venue;
 use super::verdict::{bounded, cancelled_by};
 use super::waiting::Wait;
@@ -58,6 +59,8 @@ pub(super) struct Life {
     pub(super) run: Arc<LiveRun>,
     /// A caller who is told when the run is recorded.
     pub(super) impatient: Option<Impatient>,
+    /// Its share of the quotas, which it has to its end.
+    pub(super) share: Option<Share>,
     executor: Arc<dyn Executor>,
     pub(super) redactor: Redactor,
     /// The attempt that follows it, once it has ended.
@@ -89,6 +92,7 @@ impl Life {
             execution,
             run,
             impatient: None,
+            share: None,
             redactor,
             next: None,
         }
@@ -111,6 +115,7 @@ impl Life {
             executor,
             execution: row,
             impatient: None,
+            share: None,
             next: None,
         }
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::execution::{Execution, TenantId};
-use crate::request::{ExecutionsQuery, Listing, LogsQuery, Page, check_actor, validate_ticket_id};
+use crate::request::{
+    ExecutionsQuery, Listing, LogsQuery, Page, check_only_actor, validate_ticket_id,
+};
 use crate::storage::{ExecutionQuery, StorageError};
 
 impl Engine {
@@ -69,11 +71,7 @@ impl Engine {
             validate_ticket_id(ticket_id)
                 .map_err(|detail| Error::invalid_request("/ticket_id", detail))?;
         }
-        let mut problems = Vec::new();
-        check_actor(query.actor.as_deref(), &mut problems);
-        if !problems.is_empty() {
-            return Err(Error::InvalidRequest { problems });
-        }
+        check_only_actor(query.actor.as_deref())?;
         let wanted = ExecutionQuery {
             ticket_id: query.ticket_id,
             script_name: query.script_name,

@@ -76,7 +76,7 @@ use crate::limits;
 use crate::metrics::Meter;
 use crate::parser::OutputParser;
 use crate::policy::{Policy, PolicySource};
-use crate::request::{ExecuteRequest, ManualRequest, StatsQuery, TestRequest, check_actor};
+use crate::request::{ExecuteRequest, ManualRequest, StatsQuery, TestRequest, check_only_actor};
 use crate::script::{Inspection, Script, ScriptIndex, ScriptRegistry, Validation};
 use crate::secret::SecretSource;
 use crate::stats::Stats;
@@ -241,7 +241,8 @@ impl Engine {
         };
         let (caller, recorded) = Impatient::new();
         let end = self.settle(tenant, plan, Some(caller));
-        self.within(patience, recorded, end).await
+        // Boxed, as all that few runs need: every run would carry it along.
+        Box::pin(self.within(patience, recorded, end)).await
     }
 
     /// Gives the run to a task of its own, so that a caller who goes away leaves the run alone.
@@ -268,7 +269,7 @@ impl Engine {
         let may_repeat = plan.script.metadata().retry.is_some();
         match self.admit(tenant, plan, caller.clone()).await {
             Ok(execution) if may_repeat || !execution.status.is_terminal() => {
-                self.until_end(execution).await
+                Box::pin(self.until_end(execution)).await
             }
             // Another request under the same key was faster.
             Err(error @ Error::Conflict { .. }) => self
@@ -291,7 +292,7 @@ impl Engine {
         }
         let venue = self.venue(&plan.script)?;
         if let Some(wait) = plan.wait {
-            return self.accept_waiting(tenant, plan, venue, wait).await;
+            return Box::pin(self.accept_waiting(tenant, plan, venue, wait)).await;
         }
         let share = self.share(tenant, &plan).await?;
         let place = self.gate.enter(
@@ -299,21 +300,24 @@ impl Engine {
             plan.script.name(),
             plan.decision.priority,
         )?;
-        let share = share.map(Share::accepted);
         let mut life = life::Life::new(Arc::clone(self), tenant.clone(), plan, venue);
+        life.share = share.map(Share::accepted);
         life.impatient = caller;
-        self.in_task(sharing(share, life.run(place))).await
+        self.in_task(life.run(place)).await
     }
 
-    async fn in_task(
-        &self,
-        run: impl Future<Output = Result<Execution>> + Send + 'static,
-    ) -> Result<Execution> {
+    /// Lets a run go in a task of its own. Not an `async fn`, whose future would hold the whole run, twice.
+    fn in_task<R>(&self, run: R) -> impl Future<Output = Result<Execution>> + use<R>
+    where
+        R: Future<Output = Result<Execution>> + Send + 'static,
+    {
         let task = self.tasks.spawn_on(run, &self.parts.runtime);
-        task.await.unwrap_or_else(|panic| {
-            let detail = format!("the run's task ended early: {panic}");
-            Err(ExecutorError::Internal { detail }.into())
-        })
+        async {
+            task.await.unwrap_or_else(|panic| {
+                let detail = format!("the run's task ended early: {panic}");
+                Err(ExecutorError::Internal { detail }.into())
+            })
+        }
     }
 
     pub(crate) async fn get(&self, tenant: &TenantId, id: ExecutionId) -> Result<Execution> {
@@ -333,11 +337,7 @@ impl Engine {
         id: ExecutionId,
         actor: Option<&str>,
     ) -> Result<Execution> {
-        let mut problems = Vec::new();
-        check_actor(actor, &mut problems);
-        if !problems.is_empty() {
-            return Err(Error::InvalidRequest { problems });
-        }
+        check_only_actor(actor)?;
         // One that waits may be taken up, or be changed by others, meanwhile.
         for _ in 0..CANCEL_TRIES {
             if self.stop_live(tenant, id, actor).await
@@ -569,15 +569,6 @@ impl Engine {
         }
         (!failures.is_empty()).then(|| failures.join("; "))
     }
-}
-
-/// Lets a run go, and gives its share of the quotas back when it has ended.
-async fn sharing(
-    share: Option<Share>,
-    run: impl Future<Output = Result<Execution>>,
-) -> Result<Execution> {
-    let _share = share;
-    run.await
 }
 
 /// Tells of names in the policy that no script has: a rule about them does nothing.

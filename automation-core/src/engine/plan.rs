@@ -13,7 +13,7 @@ use crate::error::{Error, Problem, Result};
 use crate::execution::Trigger;
 use crate::json;
 use crate::request::{
-    ExecuteRequest, ManualRequest, TestRequest, check_actor, check_idempotency_key,
+    ExecuteRequest, ManualRequest, TestRequest, check_actor, check_idempotency_key, refuse,
     validate_ticket_id,
 };
 use crate::script::{Script, ScriptIndex};
@@ -62,9 +62,7 @@ impl Plan {
                 ));
             }
         }
-        if !problems.is_empty() {
-            return Err(Error::InvalidRequest { problems });
-        }
+        refuse(problems)?;
         Ok(self)
     }
 }
@@ -223,11 +221,7 @@ fn check_common(actor: Option<&str>, ticket_id: Option<&str>, key: Option<&str>)
     if let Some(Err(detail)) = ticket_id.map(validate_ticket_id) {
         problems.push(Problem::new("/ticket_id", detail));
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::InvalidRequest { problems })
-    }
+    refuse(problems)
 }
 
 /// A dry run is asked for by the flag or by the parameter; the flag wins.

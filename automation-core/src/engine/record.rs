@@ -172,15 +172,20 @@ impl Life {
         mut events: Vec<Event>,
         note: &mut Option<Note>,
     ) -> Result<Option<Box<Execution>>> {
-        let (mut transition, mut leftover) = (whole.clone(), Vec::new());
-        let mut broken = 0;
+        let (mut leftover, mut broken) = (Vec::new(), 0);
         for pause in pauses() {
-            let mut writes = vec![Write::Transition(Box::new(transition.clone()))];
+            let mut transition = Box::new(whole.clone());
+            if broken >= BROKEN_TRIES {
+                without_output(&mut transition);
+            }
+            let mut writes = vec![Write::Transition(transition)];
             writes.extend(also.iter().cloned());
             writes.extend(events.iter().cloned().map(Write::Append));
             match self.commit(writes).await {
                 Ok(_) => {
-                    self.append_each(leftover).await;
+                    if !leftover.is_empty() {
+                        Box::pin(self.append_each(leftover)).await;
+                    }
                     return Ok(None);
                 }
                 // What is there already must not hold up the end: events that an earlier commit of unknown outcome has
@@ -197,9 +202,6 @@ impl Life {
                     tracing::warn!(execution = %self.execution.id, %error, "a transition is not recorded yet");
                     self.not_taken(&error, whole, note).await;
                     broken += usize::from(!error.is_retryable());
-                    if broken == BROKEN_TRIES {
-                        without_output(&mut transition);
-                    }
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => match self
@@ -209,7 +211,7 @@ impl Life {
                 {
                     Ok(row) => {
                         tracing::warn!(execution = %self.execution.id, %error, status = %row.status, "the row is taken as it is");
-                        self.append_each(leftover).await;
+                        Box::pin(self.append_each(leftover)).await;
                         return Ok(Some(Box::new(row)));
                     }
                     Err(Error::Storage(StorageError::Closed) | Error::Closed) => {

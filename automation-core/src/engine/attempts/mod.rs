@@ -17,7 +17,7 @@ use super::keys::Key;
 use super::plan::{Plan, validate};
 use crate::error::{Error, Problem, Result};
 use crate::execution::{Completion, Context, Execution, ExecutionId, Reason, TenantId, Trigger};
-use crate::request::check_actor;
+use crate::request::check_only_actor;
 use crate::script::Script;
 use crate::status::Status;
 use crate::storage::StorageError;
@@ -147,11 +147,7 @@ impl Engine {
         id: ExecutionId,
         actor: Option<&str>,
     ) -> Result<Execution> {
-        let mut problems = Vec::new();
-        check_actor(actor, &mut problems);
-        if !problems.is_empty() {
-            return Err(Error::InvalidRequest { problems });
-        }
+        check_only_actor(actor)?;
         let mut last = self.get(tenant, id).await?;
         while let Some(next) = self.successor(&last).await? {
             last = next;

@@ -8,7 +8,7 @@ use super::{Finding, Quarantined};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::execution::{Concern, Execution};
-use crate::request::{Page, check_actor};
+use crate::request::{Page, check_only_actor};
 use crate::script::Script;
 use crate::storage::{ExecutionQuery, StorageError};
 
@@ -140,11 +140,7 @@ impl Engine {
         script: &str,
         actor: Option<&str>,
     ) -> Result<Vec<Quarantined>> {
-        let mut problems = Vec::new();
-        check_actor(actor, &mut problems);
-        if !problems.is_empty() {
-            return Err(Error::InvalidRequest { problems });
-        }
+        check_only_actor(actor)?;
         self.quarantine_loaded().await?;
         let notices = &self.quarantine.notices;
         let _turn = notices.turn().await;
